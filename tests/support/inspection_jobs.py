@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from fake_cluster import FakeCluster
-from operator_harness import pod_of
+from operator_harness import START, pod_of
 from pod_statuses import DOWNLOAD_IMAGE, terminated
 from prefetch_jobs import SUCCEEDED
+from slotkeeper.api.conditions import rfc3339
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import JOBS
@@ -41,9 +42,20 @@ def inspection(cluster: FakeCluster) -> Manifest:
 def end(
     cluster: FakeCluster, message: Any, *, code: int = 0, condition: Manifest = SUCCEEDED
 ) -> None:
-    """End the Job: its pod has this termination message, text or JSON."""
+    """End the only Job: its pod has this termination message, text or JSON."""
+    end_of(cluster, inspection(cluster), message, code=code, condition=condition)
+
+
+def end_of(
+    cluster: FakeCluster,
+    job: Manifest,
+    message: Any,
+    *,
+    code: int = 0,
+    condition: Manifest = SUCCEEDED,
+) -> None:
+    """End this Job in the same way."""
     text = message if isinstance(message, str) else json.dumps(message)
-    job = inspection(cluster)
     pod = pod_of(job, 0, ready=False)
     container = {
         "name": "download",
@@ -52,4 +64,14 @@ def end(
         "state": terminated(text, code=code),
     }
     cluster.put(pod | {"status": {"containerStatuses": [container]}})
-    cluster.put(job | {"status": {"conditions": [condition]}})
+    _complete(cluster, job, condition)
+
+
+def complete(cluster: FakeCluster) -> None:
+    """End the only Job, at the start of the test; its pod is as it was."""
+    _complete(cluster, inspection(cluster), SUCCEEDED)
+
+
+def _complete(cluster: FakeCluster, job: Manifest, condition: Manifest) -> None:
+    ended = {"completionTime": rfc3339(START)} if condition == SUCCEEDED else {}
+    cluster.put(job | {"status": {"conditions": [condition], **ended}})

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from fake_cluster import FakeCluster
+from inspection_jobs import RECORD, end, inspections
 from operator_harness import KEY, Operator, apply_server, edit_spec, roll_out, update_spec
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import ApiError, Manifest
@@ -71,6 +72,12 @@ def cause_drift(cluster: FakeCluster) -> None:
         cluster.remove(SERVICES, KEY.namespace, "chat")
 
 
+def report_headers(cluster: FakeCluster) -> None:
+    """The Job that reads the headers of the model ends."""
+    if inspections(cluster):
+        end(cluster, {"record": RECORD})
+
+
 SCENARIOS: Mapping[str, Sequence[Step]] = {
     "edited": [
         apply_spec(replicas=2),
@@ -102,6 +109,18 @@ SCENARIOS: Mapping[str, Sequence[Step]] = {
         apply_spec(workers={"count": 1}),
         roll_out,
         remove_fields("workers"),
+        roll_out,
+    ],
+    "auto": [
+        apply_spec(replicas=2, contextPerSlot="auto", gpu={"memory": "15Gi"}),
+        report_headers,
+        roll_out,
+        apply_spec(slots=8),
+        roll_out,
+        apply_spec(model={"url": "https://example.com/other.gguf"}),
+        report_headers,
+        roll_out,
+        apply_spec(contextPerSlot=4096),
         roll_out,
     ],
     "drifted": [apply_spec(replicas=2), roll_out, cause_drift, roll_out],

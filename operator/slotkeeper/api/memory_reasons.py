@@ -22,7 +22,7 @@ TABLE = (
         "by its [plan](../concepts/memory.md), the model with all its slots does not fit into the "
         "GPUs; the message contains what would. Replicas start nevertheless, unless `auto` finds "
         "no number: lower `slots`, `contextPerSlot` or `gpu.layers`, set `kvCacheType`, or use "
-        "larger GPUs",
+        "larger GPUs. If replicas are ready nevertheless, set a larger `gpu.memory`",
     ),
     ReasonDoc(
         (REPLICAS,),
@@ -36,7 +36,8 @@ TABLE = (
         (MEMORY, REPLICAS),
         (Reason.READING_HEADER,),
         Severity.IN_PROGRESS,
-        "a Job is reading the headers of the model's files. Only `auto` waits for it",
+        "a Job is reading the headers of the model's files; the message contains what it waits "
+        "for. Only `auto` waits for it, and has the reason of the Job's problem",
     ),
     ReasonDoc(
         (MEMORY,),
@@ -55,7 +56,8 @@ TABLE = (
         (MEMORY,),
         (Reason.HEADER_UNAVAILABLE,),
         Severity.IN_PROGRESS,
-        "the Job that reads the headers of the model's files has failed; the message contains the "
-        "reason. There is another one after ten minutes, or an hour",
+        "the Job that reads the headers of the model's files has failed, or was rejected; the "
+        "message contains the reason. There is another one after ten minutes, or an hour, or once "
+        "it is deleted",
     ),
 )

@@ -159,6 +159,10 @@ class MemoryStatus(ApiModel):
     """Why their headers tell no sizes. Example: the memory of the architecture 't5' is not planned
     """
 
+    release: ShortText | None = None
+    """Release of Slotkeeper by which they tell no sizes: another one reads them again.
+    Example: 0.1.0"""
+
     settings: ShortText | None = None
     """Hash of the settings that gpuBytes was read, and auto was chosen for. Example: 0c3f9e11"""
 

@@ -56,13 +56,16 @@ def inspection_placement(server: LlamaServer) -> Manifest:
     """Return the scheduling fields of a pod that only reads the headers of the model's files,
     without empty ones.
 
-    It may run anywhere: where it had to be on a node with a GPU, a cluster autoscaler would add one
-    for it. But a volume with a file may be out of reach elsewhere.
+    It may run where balancers may: where it had to be on a node with a GPU, a cluster autoscaler
+    would add one for it. But a volume with a file may be out of reach elsewhere.
     """
     if has_claims(server.spec):
-        return prefetch_placement(server)
-    fields = _common(server.spec.placement)
-    return {name: fields[name] for name in ("tolerations", "priorityClassName") if fields[name]}
+        return {**prefetch_placement(server), "affinity": _near_replicas(server)}
+    fields = {
+        **_common(server.spec.placement),
+        "nodeSelector": dict(server.spec.balancer.placement.node_selector),
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def balancer_placement(server: LlamaServer) -> Manifest:
@@ -94,6 +97,21 @@ def _affinity(server: LlamaServer) -> Manifest:
     if any(alternatives):
         affinity["nodeAffinity"] = _require(alternatives, affinity.get("nodeAffinity") or {})
     return affinity
+
+
+def _near_replicas(server: LlamaServer) -> Manifest:
+    """Return an affinity to nodes that replicas may use, and if possible to one that has a replica:
+    a volume may be attached to one node only. Affinities to other pods are those of replicas."""
+    node = _affinity(server).get("nodeAffinity")
+    replicas = {
+        "labelSelector": {"matchLabels": names.match_labels(server, Component.REPLICA)},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    preferred = [{"weight": 100, "podAffinityTerm": replicas}]
+    return {
+        **({"nodeAffinity": node} if node else {}),
+        "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred},
+    }
 
 
 def _require(alternatives: list[list[Manifest]], affinity: dict[str, Any]) -> Manifest:

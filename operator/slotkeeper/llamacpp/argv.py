@@ -266,8 +266,13 @@ def _embeddings(embeddings: Embeddings, context: int) -> Iterator[str]:
     yield "--reranking" if embeddings.pooling == "rank" else "--embeddings"
     if embeddings.pooling is not None:
         yield from ("--pooling", embeddings.pooling)
-    # With bidirectional attention an input has to fit into one batch, or it is rejected. Only with
-    # pooling of the last token may it be split.
-    batch = min(BATCH_TOKENS, context) if embeddings.pooling == "last" else context
+    batch = embeddings_batch(embeddings.pooling, context)
     yield from ("--batch-size", str(batch))
     yield from ("--ubatch-size", str(batch))
+
+
+def embeddings_batch(pooling: str | None, context: int) -> int:
+    """Return the tokens per batch of a llama-server for embeddings."""
+    # With bidirectional attention an input has to fit into one batch, or it is rejected. Only with
+    # pooling of the last token may it be split.
+    return min(BATCH_TOKENS, context) if pooling == "last" else context

@@ -39,7 +39,7 @@ def headers(name: str, role: str, folder: Path, environment: Environment) -> Hea
 
 
 def _local(name: str) -> Sequence[Path]:
-    path = Path(name)
-    return [
-        path.with_name(part_name(path.name, number)) for number in range(1, part_count(name) + 1)
-    ]
+    path, count = Path(name), part_count(name)
+    if count == 1:
+        return [path]
+    return [path.with_name(part_name(path.name, number)) for number in range(1, count + 1)]

@@ -47,7 +47,7 @@ def slots_by_context(
     fit."""
     rows = [["context", *map(_count, slots)]]
     for context in contexts:
-        row = _with_context(load, context)
+        row = load.with_context(context)
         rows.append([str(context), *(_cell(parts, replace(row, slots=each)) for each in slots)])
     return f"{_caption(load)}\n{_table(rows)}"
 
@@ -77,12 +77,6 @@ def bars(parts: Parts, load: Load) -> str:
         for slots, context in found
     )
     return "\n".join(["largest context of a slot that fits, in tokens:", *lines])
-
-
-def _with_context(load: Load, context: int) -> Load:
-    if load.embeddings:
-        return replace(load, context_per_slot=context, batch=context, micro_batch=context)
-    return replace(load, context_per_slot=context)
 
 
 def _cell(parts: Parts, load: Load) -> str:

@@ -1,6 +1,8 @@
 """The GPUs of servers: what `auto` stands for, and whether they have an image."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from slotkeeper.api.compute_capability import AUTO
 from slotkeeper.api.server import LlamaServer
@@ -14,11 +16,14 @@ from slotkeeper.reconcile.observe.problem import Problem
 
 
 class Gpus:
-    """Adds to what was observed of a server what the nodes with GPUs show."""
+    """Adds to what was observed of a server what the nodes with GPUs show.
 
-    def __init__(self, nodes: GpuNodes, images: Images) -> None:
+    `wall` is the time of day.
+    """
+
+    def __init__(self, nodes: GpuNodes, images: Images, wall: Callable[[], datetime]) -> None:
         self._nodes = nodes
-        self._memory = GpuMemory(nodes)
+        self._memory = GpuMemory(nodes, wall)
         self._images = images
 
     async def resolve(

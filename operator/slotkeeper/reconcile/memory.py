@@ -1,13 +1,17 @@
 """The memory of servers' GPUs, as far as the spec, the status, the nodes and a Job show it."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection
 from slotkeeper.kube.cluster import Manifest
+from slotkeeper.kube.kinds import JOBS
 from slotkeeper.reconcile.observe.accelerators import has_accelerators
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
-from slotkeeper.reconcile.observe.inspection import failure, read_header
+from slotkeeper.reconcile.observe.inspection import delay, failure, read_header
 from slotkeeper.reconcile.observe.memory import (
     MemoryFacts,
     given_memory,
@@ -16,15 +20,24 @@ from slotkeeper.reconcile.observe.memory import (
     settings,
 )
 from slotkeeper.reconcile.observe.memory_choice import choose, recorded_choice, with_choice
+from slotkeeper.reconcile.observe.name_conflict import name_conflict
 from slotkeeper.reconcile.observe.observed import Observed
 from slotkeeper.reconcile.observe.problem import Problem
 
+TOO_MANY = Problem(
+    Reason.READING_HEADER, "as many Jobs as may run at the same time read those of other servers"
+)
+
 
 class GpuMemory:
-    """Adds to what was observed of a server what is known of the memory of its GPUs."""
+    """Adds to what was observed of a server what is known of the memory of its GPUs.
 
-    def __init__(self, nodes: GpuNodes) -> None:
+    `wall` is the time of day.
+    """
+
+    def __init__(self, nodes: GpuNodes, wall: Callable[[], datetime]) -> None:
         self._nodes = nodes
+        self._wall = wall
 
     async def resolve(
         self, server: LlamaServer, observed: Observed
@@ -34,20 +47,30 @@ class GpuMemory:
         if not has_accelerators(server):
             return server, observed
         pods = [*observed.worker_pods, *observed.replica_pods]
-        header = recorded_header(server) or read_header(observed.inspection_pods)
+        job, tries = observed.inspection_job, observed.inspection_pods
+        header = recorded_header(server) or read_header(tries)
+        conflict = name_conflict(server, observed.children, [(JOBS, inspection.name(server))])
+        wall = self._wall()
+        # A rejected change of a Job that runs keeps it from nothing.
+        rejected = "" if job else observed.inspection_rejected
+        failed = rejected or (conflict.message if conflict else failure(job, tries, wall))
         facts = MemoryFacts(
             files=inspection.sources(server),
             settings=settings(server),
             header=header,
-            failure="" if header else failure(observed.inspection_job, observed.inspection_pods),
+            failure="" if header else failed,
+            delay=delay(job, tries, server, wall)
+            if job or not observed.inspections_full
+            else TOO_MANY,
             gpu_bytes=await self._gpu_bytes(server, pods),
         )
         if not server.spec.automatic:
             return server, replace(observed, memory=facts)
-        choice = recorded_choice(server, facts.settings) or choose(server, facts)
+        kept = recorded_choice(server, facts.settings)
+        choice = kept or choose(server, facts)
         if isinstance(choice, Problem):
             return server, replace(observed, memory=replace(facts, unchosen=choice))
-        facts = replace(facts, choice=choice)
+        facts = replace(facts, choice=choice, is_recorded=kept is not None)
         return with_choice(server, choice), replace(observed, memory=facts)
 
     async def _gpu_bytes(self, server: LlamaServer, pods: list[Manifest]) -> int | None:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
 
 from slotkeeper.api.conditions import ConditionType, condition
 from slotkeeper.api.problem_reasons import ACCELERATOR_REASONS
@@ -13,13 +12,13 @@ from slotkeeper.desired import inspection, names, prefetch, prompt_cleanup
 from slotkeeper.desired.download_settings import NO_SETTINGS
 from slotkeeper.desired.images import Images
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
+from slotkeeper.kube.cluster import UNREADABLE, Cluster
 from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS
-from slotkeeper.kube.objects import Child, Key, child
+from slotkeeper.kube.objects import Key, child
+from slotkeeper.reconcile import inspections
 from slotkeeper.reconcile.budgets import Budgets
 from slotkeeper.reconcile.clock import Clock, Moment, ScheduleClock
 from slotkeeper.reconcile.decide.decision import Decision, decide
-from slotkeeper.reconcile.decide.inspection import Inspection, decide_inspection
 from slotkeeper.reconcile.decide.memory import without_workloads
 from slotkeeper.reconcile.decide.prefetch import Prefetch, decide_prefetch
 from slotkeeper.reconcile.decide.replicas import (
@@ -36,8 +35,6 @@ from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.observe.accelerators import started_containers
 from slotkeeper.reconcile.observe.downloads import progress_addresses
 from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
-from slotkeeper.reconcile.observe.inspection import inspects_again_in
-from slotkeeper.reconcile.observe.memory import has_new_header
 from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
@@ -86,9 +83,10 @@ class Reconciler:
         """What the chart sets for the downloads of all servers."""
         self._clock = clock
         self._schedule_clock = ScheduleClock(clock)
-        self._gpus = Gpus(GpuNodes(cluster, clock.monotonic), images)
+        self._gpus = Gpus(GpuNodes(cluster, clock.monotonic), images, clock.wall)
         self.budgets = Budgets(store, states, clock, self._without_budget)
         """The budgets of gateways, which limit the replicas of their servers."""
+        self._inspections = inspections.Inspections(states)
         self._prompts = PromptFolders(cluster, store)
         self.steps = PassSteps(cluster, store, StatusWriter(cluster, store, clock.wall))
         self.enqueue: Callable[[Key], None] = lambda _: None
@@ -125,7 +123,7 @@ class Reconciler:
             rejected=state.unapplied,
             attempted=state.attempted,
         )
-        plan = self._plan(snapshot, decision, moment)
+        plan = self._plan(snapshot, decision, state, moment)
         if _replicas_drifted(plan, snapshot.observed) or _awaits_choice(snapshot, desired):
             # A correction of what others set is no scaling, nor is what waits for a choice.
             decision = decision.unscaled()
@@ -274,6 +272,8 @@ class Reconciler:
         if state and (downloading := progress_addresses(observed)):
             progress = state.download.latest(downloading, self._clock.monotonic())
             observed = replace(observed, progress=progress)
+        now = self._clock.monotonic()
+        observed = self._inspections.with_limits(observed, state, server.generation, now)
         server, observed, problem = await self._gpus.resolve(server, observed)
         if problem:
             return Invalid(raw, problem.message, problem.reason)
@@ -291,28 +291,33 @@ class Reconciler:
         state.name_conflict = self.steps.name_conflict(
             server,
             observed.children,
-            lambda: manifests(server, 0, self._images, downloads=self.downloads),
+            lambda: inspections.without_inspection(
+                manifests(server, 0, self._images, downloads=self.downloads), server
+            ),
         )
         policy = state.policy_at(moment.scheduled)
         state.demand.track(addresses(observed.balancer_pods), policy)
         state.download.track(progress_addresses(observed), moment.monotonic)
         state.logs.track(started_containers(server, observed))
         state.pods = pod_readiness(observed)
-        state.awaits_choice = observed.unchosen is not None
+        state.awaits_choice = observed.awaits_choice
+        if waiting := self._inspections.track(state, observed, moment.wall):
+            self.enqueue(waiting)
         job = observed.prefetch_job
         state.prefetch = phase(job) if job else None
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
-        pods += observed.prefetch_pods
+        pods += [*observed.prefetch_pods, *observed.inspection_pods]
         waits = [not_found_in(pods, moment.wall), retry_in(job, moment.wall) if job else None]
-        if observed.inspection_job:
-            waits.append(inspects_again_in(observed.inspection_job, moment.wall))
+        waits += inspections.waits(state, observed, moment)
         due = [moment.monotonic + seconds for seconds in waits if seconds]
         if policy and state.demand.is_warming_up(moment.monotonic):
             # Conditions are kept until then, and no change may follow.
             due.append(state.demand.warm_up_ends)
         state.due_at = min(due, default=None)
 
-    def _plan(self, snapshot: Snapshot, decision: Decision, moment: Moment) -> Plan:
+    def _plan(
+        self, snapshot: Snapshot, decision: Decision, state: ServerState, moment: Moment
+    ) -> Plan:
         server, observed = snapshot.server, snapshot.observed
         replicas = decision.scaling.desired.replicas
         uid = account_uid(server, observed)
@@ -323,7 +328,9 @@ class Reconciler:
             # The next pass creates it. Pods without the uid would be replaced at once.
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
-        desired, children = self._with_inspection(snapshot, desired, moment.wall)
+        read = inspection.job(server, self._images, self.downloads)
+        inspects = inspections.decide(snapshot, read, state, moment.wall)
+        desired, children = inspections.with_inspection(inspects, read, desired, observed.children)
         if _awaits_choice(snapshot, decision.scaling.desired):
             desired, children = without_workloads(desired, children)
         prefetched = (JOBS, prefetch.name(server))
@@ -334,22 +341,8 @@ class Reconciler:
             desired.remove(job)
             if prefetches is Prefetch.KEEP:
                 del children[child(job)]
-        return plan_changes(desired, children, server, observed.deleted_by_others)
-
-    def _with_inspection(
-        self, snapshot: Snapshot, desired: list[Manifest], wall: datetime
-    ) -> tuple[list[Manifest], dict[Child, Manifest]]:
-        """The desired children with the Job that reads the model's headers, if there should be
-        one; and the observed ones, without that Job if it stays as it is."""
-        server, observed = snapshot.server, snapshot.observed
-        job = inspection.job(server, self._images, self.downloads)
-        found = decide_inspection(server, observed, job, wall)
-        others = [manifest for manifest in desired if child(manifest) != child(job)]
-        kept = found is Inspection.KEEP
-        children = {
-            one: item for one, item in observed.children.items() if not (kept and one == child(job))
-        }
-        return [*others, *([job] if found is Inspection.RUN else [])], children
+        plan = plan_changes(desired, children, server, observed.deleted_by_others)
+        return inspections.optional(plan, snapshot)
 
     async def _apply(
         self, plan: Plan, snapshot: Snapshot, decision: Decision, state: ServerState
@@ -375,6 +368,7 @@ class Reconciler:
         job = (JOBS, prefetch.name(snapshot.server))
         if job in result.applied and snapshot.observed.prefetch_job is None:
             state.events.append(prefetch_started(job[1]))
+        state.inspection = inspections.rejection(snapshot, result, moment) or state.inspection
         scaling, replicas = decision.scaling, snapshot.observed.replicas
         if scaling.scaled and replicas and child(replicas) in result.applied:
             state.demand.scaled(scaling.change, moment.monotonic)
@@ -388,7 +382,7 @@ class Reconciler:
         """Remember the outcome of a plan; whether the next pass is due at once."""
         state.attempted = state.attempted or not decision.scaling.awaits_report
         withdraws = decision.keeps_blocker and state.attempted
-        changed = result.outdates_snapshot or withdraws
+        changed = result.outdates_snapshot or withdraws or bool(result.skipped)
         generation = snapshot.server.generation
         return state.record_rejection(result.rejected, generation, changed=changed)
 
@@ -430,8 +424,7 @@ class Reconciler:
         state.unreported = None
         state.shown_progress = snapshot.observed.progress
         state.server = replace(snapshot.server, status=raw.get("status") or {})
-        if has_new_header(snapshot.server, snapshot.observed.memory):
-            # The Job that has read it is not needed any more.
+        if inspections.is_news(snapshot, state.server):
             self.enqueue(key)
 
     async def _report_invalid(self, key: Key, snapshot: Invalid) -> None:
@@ -487,7 +480,7 @@ def _reported_scaling(state: ServerState, decision: Decision) -> Scaling:
 
 def _awaits_choice(snapshot: Snapshot, desired: DesiredReplicas) -> bool:
     """Whether replicas are desired that have to wait for a choice of `auto`."""
-    return snapshot.observed.unchosen is not None and desired.replicas > 0
+    return snapshot.observed.awaits_choice and desired.replicas > 0
 
 
 def _replicas_drifted(plan: Plan, observed: Observed) -> bool:

@@ -40,6 +40,20 @@ class Rejection:
         )
 
 
+@dataclass(frozen=True)
+class InspectionRejection:
+    """Why the API server rejected a Job that reads headers. It is tried again after a change of
+    the spec, and after some time: a quota may have space then."""
+
+    message: str
+    generation: int
+    retry_at: float
+
+    def holds(self, generation: int, now: float) -> bool:
+        """Whether it is not tried again yet."""
+        return self.generation == generation and now < self.retry_at
+
+
 @dataclass
 class ResourceState:
     """One resource's record: what passes over all kinds of resources remember."""
@@ -109,6 +123,14 @@ class ServerState(ResourceState):
     """The decision that the metrics counted last."""
     awaits_choice: bool = False
     """Whether no replica can be desired before there is a choice for `auto`."""
+    inspection: InspectionRejection | None = None
+    """Why the Job that reads the headers of the model's files does not exist; None where it does,
+    or was not rejected."""
+    inspects: bool = False
+    """Whether that Job counts as one of those that may run at the same time, as of the last
+    pass."""
+    awaits_inspection: bool = False
+    """Whether it may not be created yet: other servers have too many."""
     prefetch: Phase | None = None
     """Phase of the prefetch Job, as of the last pass; None without one."""
     pods: PodReadiness | None = None

@@ -97,6 +97,31 @@ def test_it_requires_no_node_with_a_gpu_unless_a_volume_does() -> None:
     assert bound["nodeSelector"] == {"pool": "gpu"}
 
 
+def test_it_runs_where_balancers_may() -> None:
+    found = pod(balancer={"placement": {"nodeSelector": {"kubernetes.io/arch": "amd64"}}})
+
+    assert found["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+
+
+def test_a_claim_is_read_beside_a_replica_that_has_it_attached() -> None:
+    apart = [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {}}]
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": apart}}
+
+    found = pod(
+        {"url": "pvc://models/model.gguf"},
+        placement={"affinity": affinity},
+        gpu={"memory": "15Gi", "minMemory": "14Gi"},
+    )["affinity"]
+
+    [near] = found["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert near["podAffinityTerm"]["labelSelector"]["matchLabels"] == {
+        "slotkeeper.dev/server": "chat",
+        "slotkeeper.dev/component": "replica",
+    }
+    assert "podAntiAffinity" not in found
+    assert "nodeAffinity" in found
+
+
 def test_it_requests_little_whatever_llama_server_requests() -> None:
     large = {"requests": {"cpu": 16, "memory": "64Gi"}, "limits": {"memory": "64Gi"}}
     own = {"requests": {"cpu": "10m"}}

@@ -18,6 +18,7 @@ from scenarios import (
     delete_server,
     final_state,
     reconcile_until_stable,
+    report_headers,
     try_reconcile,
 )
 from slotkeeper.desired import names
@@ -108,6 +109,7 @@ async def finish(cluster: FakeCluster, operator: Operator) -> None:
         operator.relist()
         await reconcile_until_stable(operator, cluster)
         collect_garbage(cluster)
+        report_headers(cluster)
         roll_out(cluster)
     await reconcile_until_stable(operator, cluster)
 

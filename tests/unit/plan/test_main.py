@@ -188,6 +188,13 @@ def test_a_split_model_is_read_from_all_of_its_files(
     assert "need 8.6 GiB of 16.0 GiB" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_folder_is_no_model(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert main([name]) == 1
+
+    assert "Is a directory" in caplog.text
+
+
 def test_a_part_of_a_split_model_that_is_missing_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,7 @@
 """`auto` of contextPerSlot and gpu.layers: chosen from the headers before a replica starts."""
 
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from operator_harness import (
     update_spec,
 )
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.kube.cluster import ApiError
 from slotkeeper.kube.kinds import DEPLOYMENTS, LLAMA_SERVERS, STATEFUL_SETS
 from slotkeeper.llamacpp.memory.load import Gpus, Load
 from slotkeeper.llamacpp.memory.plan import plan
@@ -109,7 +112,7 @@ async def test_what_fits_nowhere_is_a_permanent_problem(
 
     message = (
         "no context of 256 tokens fits into the GPUs with 8 slots: the weights have 8.3 GiB, each "
-        "GPU has 6.0 GiB; lower slots, or use larger GPUs"
+        "GPU has 6.0 GiB; lower slots, use larger GPUs, or set a number, which is tried"
     )
     for kind in ("ReplicasReady", "FitsMemory", "Ready"):
         found = condition(cluster, kind)
@@ -124,6 +127,23 @@ async def test_what_fits_nowhere_is_a_permanent_problem(
     await operator.reconcile()
     assert "chat-replicas" in cluster.by_name(DEPLOYMENTS)
     assert published_blocker(cluster) is None
+
+
+async def test_what_fits_nowhere_is_planned_once(cluster: FakeCluster, operator: Operator) -> None:
+    await read_headers(cluster, operator, **AUTO | {"gpu": {"memory": "6Gi"}})
+    plans = 0
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal plans
+        plans += event == "call" and frame.f_code is plan.__code__
+
+    sys.setprofile(count)
+    try:
+        await operator.reconcile()
+    finally:
+        sys.setprofile(None)
+
+    assert plans == 0
 
 
 @pytest.mark.parametrize(
@@ -163,6 +183,18 @@ async def test_without_a_plan_a_number_has_to_be_set(
     assert "chat-replicas" not in cluster.by_name(DEPLOYMENTS)
 
 
+async def test_a_node_that_is_added_ends_the_wait_for_its_memory(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    apply_server(cluster, **AUTO | {"gpu": {}})
+    await operator.reconcile()
+    add_gpu_node(cluster, "a", "15360")
+    await operator.run_for(65)
+
+    assert condition(cluster, "ReplicasReady")["reason"] == "ReadingHeader"
+    assert inspections(cluster)
+
+
 async def test_smaller_nodes_do_not_change_a_choice(
     cluster: FakeCluster, operator: Operator
 ) -> None:
@@ -179,6 +211,37 @@ async def test_smaller_nodes_do_not_change_a_choice(
     assert changed == chosen
     assert flag(cluster, "--parallel") == "4"
     assert server_status(cluster)["memory"]["contextPerSlot"] < chosen
+
+
+async def test_a_choice_is_in_the_status_before_a_replica_has_it(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    add_gpu_node(cluster, "large", "15360")
+    apply_server(cluster, **AUTO | {"gpu": {}})
+    await operator.reconcile()
+    end(cluster, {"record": RECORD})
+    cluster.fail(ApiError(500, "InternalError", "etcd"), "patch_status")
+    with pytest.raises(ApiError):
+        await operator.reconcile()
+    early = set(cluster.by_name(DEPLOYMENTS))
+
+    cluster.recover()
+    add_gpu_node(cluster, "small", "12288")
+    operator.time.elapsed += 60
+    restarted = Operator(cluster, operator.time)
+    await restarted.reconcile()
+
+    assert early == {"chat-balancer"}
+    chosen = server_status(cluster)["memory"]["contextPerSlot"]
+    assert flag(cluster, "--ctx-size") == str(8 * chosen)
+    assert _needed(8, chosen) <= 12 * GIB < _needed(8, chosen + 256)
+    versions = {
+        tuple(change.after["spec"]["template"]["spec"]["containers"][0]["args"])
+        for change in cluster.history
+        if change.after and change.after["metadata"]["name"] == "chat-replicas"
+        if change.after["kind"] == "Deployment"
+    }
+    assert len(versions) == 1
 
 
 async def test_a_restarted_operator_keeps_the_choice(

@@ -124,6 +124,25 @@ async def test_a_model_that_cannot_be_planned_is_not_read_again(
     assert inspections(cluster) == []
 
 
+async def test_a_model_that_another_release_could_not_plan_is_read_again(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, gpu=GPU)
+    end(cluster, {"unplannable": "the memory of the architecture 'new' is not planned"})
+    await operator.reconcile()
+
+    def upgrade(raw: Any) -> None:
+        raw["status"]["memory"]["release"] = "0.0.9"
+
+    cluster.edit(LLAMA_SERVERS, "default", "chat", upgrade)
+    await operator.reconcile()
+    end(cluster, {"record": RECORD})
+    await operator.reconcile()
+
+    assert fits(cluster)[:2] == ("True", "Fits")
+    assert "release" not in server_status(cluster)["memory"]
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -141,15 +160,6 @@ async def test_a_malformed_report_is_no_report(
 ) -> None:
     await deploy(cluster, operator, gpu=GPU)
     end(cluster, message)
-    cluster.put(
-        inspection(cluster)
-        | {
-            "status": {
-                "conditions": [{"type": "Complete", "status": "True"}],
-                "completionTime": rfc3339(START),
-            }
-        }
-    )
     await operator.reconcile()
 
     name = inspection(cluster)["metadata"]["name"]

@@ -6,8 +6,6 @@ of activations of each step is from measurements of llama.cpp's CPU backend, who
 of the other backends.
 """
 
-from collections.abc import Collection
-
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer
 from slotkeeper.llamacpp.memory.load import Load
 
@@ -22,43 +20,8 @@ _ATTENTION_EMBEDDINGS = 3
 """The same for the attention without flash attention."""
 
 
-def compute_bytes(model: Dimensions, layers: Collection[Layer], load: Load, *, output: bool) -> int:
-    """Return the bytes of the steps of these layers, and of the output, without the inputs of the
-    batch."""
-    steps = [_layer(model, layer, load) for layer in layers]
-    if output:
-        kept = _kept(model) * load.tokens * _BYTES
-        steps.append(kept + model.vocabulary * load.slots * _BYTES)
-    return max(steps, default=0)
-
-
-def input_bytes(model: Dimensions, load: Load) -> int:
-    """Return the bytes of the attention masks of a batch.
-
-    Each token has a mask of the cells of its slot.
-    """
-    if not model.attends:
-        return 0
-    number = 2 if load.flash_attention else 4
-    windows = {layer.window for layer in model.layers if layer.window}
-    if not model.caches:
-        return load.tokens * load.tokens * number * (2 if windows else 1)
-    cells = load.cells + sum(map(load.window_cells, windows))
-    return cells * load.tokens * number
-
-
-def embedding_bytes(model: Dimensions, load: Load) -> int:
-    """Return the bytes of the vectors of a batch."""
-    return load.tokens * model.embedding * _BYTES
-
-
-def logits_bytes(model: Dimensions, load: Load) -> int:
-    """Return the bytes of the results of a batch: llama-server requests one token per slot."""
-    vectors = model.embedding if load.embeddings else 0
-    return (model.vocabulary + vectors) * load.slots * _BYTES
-
-
-def _layer(model: Dimensions, layer: Layer, load: Load) -> int:
+def layer_bytes(model: Dimensions, layer: Layer, load: Load) -> int:
+    """Return the bytes of the largest step of a layer, without the inputs of the batch."""
     kept = _kept(model)
     feed_forward = kept + layer.feed_forward
     if not load.flash_attention:
@@ -75,6 +38,37 @@ def _layer(model: Dimensions, layer: Layer, load: Load) -> int:
         else _attention(model, layer, load),
     ]
     return max(steps) * _BYTES
+
+
+def output_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the step that turns the vectors of a batch into tokens."""
+    kept = _kept(model) * load.tokens * _BYTES
+    return kept + model.vocabulary * load.slots * _BYTES
+
+
+def input_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the attention masks of a batch.
+
+    Each token has a mask of the cells of its slot.
+    """
+    if not model.attends:
+        return 0
+    number = 2 if load.flash_attention else 4
+    if not model.caches:
+        return load.tokens * load.tokens * number * (2 if model.windows else 1)
+    cells = load.cells + sum(map(load.window_cells, model.windows))
+    return cells * load.tokens * number
+
+
+def embedding_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the vectors of a batch."""
+    return load.tokens * model.embedding * _BYTES
+
+
+def logits_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the results of a batch: llama-server requests one token per slot."""
+    vectors = model.embedding if load.embeddings else 0
+    return (model.vocabulary + vectors) * load.slots * _BYTES
 
 
 def _kept(model: Dimensions) -> int:

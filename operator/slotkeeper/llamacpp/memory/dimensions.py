@@ -1,6 +1,7 @@
 """What a header states of a model's size, as far as memory depends on it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 MAX_LAYERS = 512
 """As in llama.cpp."""
@@ -87,13 +88,23 @@ class Dimensions:
     parallel: bool = False
     """Whether attention and feed-forward part of a layer have the same input."""
 
-    @property
+    @cached_property
     def weights(self) -> int:
         """Bytes of all tensors that are loaded."""
         ends = self.table + self.input_weights + self.output_weights
         return ends + sum(layer.weights for layer in self.layers)
 
-    @property
+    @cached_property
     def attends(self) -> bool:
         """Whether any layer has attention."""
         return any(layer.attends for layer in self.layers)
+
+    @cached_property
+    def windows(self) -> frozenset[int]:
+        """The sliding windows of all layers, in tokens."""
+        return frozenset(layer.window for layer in self.layers if layer.window)
+
+    @cached_property
+    def largest_value(self) -> int:
+        """Size of the values of a token in the KV cache of the layer with the largest ones."""
+        return max((layer.value for layer in self.layers), default=0)

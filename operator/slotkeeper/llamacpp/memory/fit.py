@@ -28,7 +28,7 @@ def most_context(parts: Parts, load: Load) -> int:
     trained = parts.model.trained_context or MAX_AUTOMATIC_CONTEXT
     steps = _largest(
         max(trained // CONTEXT_STEP, 1),
-        lambda number: fits(parts, replace(load, context_per_slot=number * CONTEXT_STEP)),
+        lambda number: fits(parts, load.with_context(number * CONTEXT_STEP)),
     )
     return min(steps * CONTEXT_STEP, trained)
 

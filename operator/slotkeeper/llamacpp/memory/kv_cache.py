@@ -22,7 +22,7 @@ def cache_bytes(model: Dimensions, layer: Layer, load: Load) -> int:
     value = layer.value
     if not load.flash_attention and value:
         # Without flash attention the values are stored transposed, all layers' with the same size.
-        value = max(each.value for each in model.layers)
+        value = model.largest_value
     per_token = _row(layer.key, load.kv_cache_type) + _row(value, load.kv_cache_type)
     return states + per_token * cells * load.slots
 

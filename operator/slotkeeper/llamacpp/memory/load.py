@@ -1,6 +1,6 @@
 """How llama-server loads a model: the settings on which memory depends."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slotkeeper.llamacpp.argv import ALL_LAYERS, BATCH_TOKENS
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
@@ -65,6 +65,12 @@ class Load:
             raise UnplannableError(f"{self.kv_cache_type!r} is no type of the KV cache")
         if not 1 <= self.micro_batch <= self.batch <= MAX_CONTEXT:
             raise UnplannableError("a batch must have from 1 token to the tokens of the context")
+
+    def with_context(self, tokens: int) -> "Load":
+        """Return the same with another context of a slot, which with embeddings is a batch."""
+        if self.embeddings:
+            return replace(self, context_per_slot=tokens, batch=tokens, micro_batch=tokens)
+        return replace(self, context_per_slot=tokens)
 
     @property
     def cells(self) -> int:

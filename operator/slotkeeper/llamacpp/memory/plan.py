@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from slotkeeper.llamacpp.memory.compute import (
-    compute_bytes,
     embedding_bytes,
     input_bytes,
+    layer_bytes,
     logits_bytes,
+    output_bytes,
 )
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer
 from slotkeeper.llamacpp.memory.kv_cache import cache_bytes
@@ -91,14 +92,46 @@ def plan(parts: Parts, load: Load) -> Plan:
     return planned
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """A layer with what it needs where it is."""
+
+    layer: Layer
+    gpu: int | None
+    """None in main memory."""
+    kv_cache: int
+    compute: int
+    experts_moved: bool
+    """Whether it is on a GPU, and its experts are in main memory."""
+
+    @property
+    def weights(self) -> int:
+        """Bytes of its tensors on the GPU, or in main memory if it is there."""
+        return self.layer.weights - (self.layer.experts if self.experts_moved else 0)
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """What is where."""
+
+    layers: Sequence[_Placed]
+    output: int | None
+    """GPU of the output; None for main memory."""
+    inputs: int
+    """Bytes of the masks of a batch, on each."""
+
+
 def _model(model: Dimensions, load: Load) -> Plan:
     gpus = load.gpus
-    if not gpus.memory or gpus.layers == 0:
-        return Plan(_unused(gpus), _on_host(model, model.layers, load, output=True))
-    assigned = assign(len(model.layers), gpus)
+    every = len(model.layers) + 1
+    used = bool(gpus.memory) and gpus.layers > 0
+    placement = _placement(model, load, assign(len(model.layers), gpus) if used else [None] * every)
+    host = _on_host(model, load, placement)
+    if not used:
+        return Plan(_unused(gpus), host)
     if gpus.split_mode == "tensor":
-        return _by_tensor(model, load, assigned)
-    usages = [_on_gpu(model, load, assigned, gpu) for gpu in range(len(gpus.memory))]
+        return Plan(_by_tensor(model, load, placement), host)
+    usages = [_on_gpu(model, load, placement, gpu) for gpu in range(len(gpus.memory))]
     if gpus.split_mode == "row":
         total = sum(usage.weights for usage in usages)
         # Rows of each matrix are on all GPUs; the rest is where its layer is.
@@ -106,73 +139,74 @@ def _model(model: Dimensions, load: Load) -> Plan:
             replace(usage, weights=ceil(total * share))
             for usage, share in zip(usages, shares(gpus), strict=True)
         ]
-    rest = [layer for layer, gpu in zip(model.layers, assigned, strict=False) if gpu is None]
-    experts = sum(layer.experts for layer in _with_cpu_experts(model, assigned, gpus))
-    host = _on_host(model, rest, load, output=assigned[-1] is None)
-    return Plan(tuple(usages), replace(host, weights=host.weights + experts))
+    return Plan(tuple(usages), host)
 
 
-def _by_tensor(model: Dimensions, load: Load, assigned: Sequence[int | None]) -> Plan:
-    """Return the plan if each tensor and its part of the KV cache is on all GPUs."""
-    gpus = load.gpus
-    as_one = replace(load, gpus=replace(gpus, memory=(sum(gpus.memory),), shares=()))
-    one = [None if gpu is None else 0 for gpu in assigned]
-    whole = _on_gpu(model, as_one, one, 0)
-    rest = [layer for layer, gpu in zip(model.layers, one, strict=False) if gpu is None]
-    parts = (
+def _placement(model: Dimensions, load: Load, assigned: Sequence[int | None]) -> _Placement:
+    # Most models have few different layers.
+    sizes = {
+        id(layer): (cache_bytes(model, layer, load), layer_bytes(model, layer, load))
+        for layer in {id(layer): layer for layer in model.layers}.values()
+    }
+    moved = load.gpus.cpu_expert_layers
+    layers = [
+        _Placed(layer, gpu, *sizes[id(layer)], gpu is not None and number < moved)
+        for number, (layer, gpu) in enumerate(zip(model.layers, assigned, strict=False))
+    ]
+    return _Placement(layers, assigned[-1], input_bytes(model, load))
+
+
+def _by_tensor(model: Dimensions, load: Load, placement: _Placement) -> tuple[Usage, ...]:
+    """Return the use of the GPUs if each tensor and its part of the KV cache is on all of them."""
+    layers = [replace(each, gpu=None if each.gpu is None else 0) for each in placement.layers]
+    output = None if placement.output is None else 0
+    whole = _on_gpu(model, load, replace(placement, layers=layers, output=output), 0)
+    return tuple(
         replace(whole, weights=ceil(whole.weights * share), kv_cache=ceil(whole.kv_cache * share))
-        for share in shares(gpus)
+        for share in shares(load.gpus)
     )
-    return Plan(tuple(parts), _on_host(model, rest, load, output=one[-1] is None))
 
 
-def _on_gpu(model: Dimensions, load: Load, assigned: Sequence[int | None], gpu: int) -> Usage:
-    layers = [layer for layer, owner in zip(model.layers, assigned, strict=False) if owner == gpu]
-    has_output = assigned[-1] == gpu
-    if not layers and not has_output:
+def _on_gpu(model: Dimensions, load: Load, placement: _Placement, gpu: int) -> Usage:
+    mine = [each for each in placement.layers if each.gpu == gpu]
+    has_output = placement.output == gpu
+    if not mine and not has_output:
         return Usage()
-    weights = sum(layer.weights for layer in layers)
-    off = [layer for layer, owner in zip(model.layers, assigned, strict=False) if owner is None]
-    moved = _with_cpu_experts(model, assigned, load.gpus)
-    weights -= sum(layer.experts for layer in moved if any(layer is each for each in layers))
+    weights = sum(each.weights for each in mine)
     if has_output:
         weights += model.output_weights + (model.table if model.tied else 0)
-    pipelined = len(load.gpus.memory) > 1 and not off and not moved
-    inputs = input_bytes(model, load) * (
-        _PIPELINE_COPIES if pipelined and load.gpus.split_mode == "layer" else 1
-    )
+    off = [each for each in placement.layers if each.gpu is None or each.experts_moved]
+    pipelined = len(load.gpus.memory) > 1 and not off and load.gpus.split_mode == "layer"
     # For a batch, weights in main memory are copied to the GPU, one tensor at a time.
-    copied = max((layer.largest_tensor for layer in [*off, *moved]), default=0)
-    compute = compute_bytes(model, layers, load, output=has_output)
+    copied = max((each.layer.largest_tensor for each in off), default=0)
+    inputs = placement.inputs * (_PIPELINE_COPIES if pipelined else 1)
     return Usage(
         weights=weights,
-        kv_cache=sum(cache_bytes(model, layer, load) for layer in layers),
-        compute=compute + inputs + copied,
+        kv_cache=sum(each.kv_cache for each in mine),
+        compute=_compute(model, load, mine, output=has_output) + inputs + copied,
         overhead=GPU_OVERHEAD,
     )
 
 
-def _on_host(model: Dimensions, layers: Sequence[Layer], load: Load, *, output: bool) -> Usage:
-    """Return the use of main memory by these layers, and by what is never on a GPU."""
-    weights = model.table + model.input_weights + sum(layer.weights for layer in layers)
-    compute = compute_bytes(model, layers, load, output=output)
+def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
+    """Return the use of main memory by the layers there, and by what is never on a GPU."""
+    mine = [each for each in placement.layers if each.gpu is None]
+    has_output = placement.output is None
+    weights = model.table + model.input_weights + sum(each.weights for each in mine)
+    experts = sum(each.layer.experts for each in placement.layers if each.experts_moved)
+    compute = _compute(model, load, mine, output=has_output)
     return Usage(
-        weights=weights + (model.output_weights if output else 0),
-        kv_cache=sum(cache_bytes(model, layer, load) for layer in layers),
-        compute=max(compute, 2 * embedding_bytes(model, load)) + input_bytes(model, load),
+        weights=weights + experts + (model.output_weights if has_output else 0),
+        kv_cache=sum(each.kv_cache for each in mine),
+        compute=max(compute, 2 * embedding_bytes(model, load)) + placement.inputs,
         output=logits_bytes(model, load),
     )
 
 
-def _with_cpu_experts(model: Dimensions, assigned: Sequence[int | None], gpus: Gpus) -> list[Layer]:
-    """Return the layers on GPUs whose experts are in main memory."""
-    return [
-        layer
-        for layer, owner in list(zip(model.layers, assigned, strict=False))[
-            : gpus.cpu_expert_layers
-        ]
-        if owner is not None
-    ]
+def _compute(model: Dimensions, load: Load, layers: Sequence[_Placed], *, output: bool) -> int:
+    """Return the bytes of the largest step."""
+    largest = max((each.compute for each in layers), default=0)
+    return max(largest, output_bytes(model, load)) if output else largest
 
 
 def _projector(projector: Projector, load: Load, *, on_gpu: bool) -> Plan:

@@ -127,6 +127,8 @@ def _parts(tensors: Sequence[Tensor]) -> set[str]:
 def _sizes(tensors: Sequence[Tensor]) -> dict[int, int]:
     sizes = {}
     for tensor in tensors:
+        if not tensor.shape:
+            raise UnplannableError("a tensor has no dimensions")
         if any(not 0 < number <= MAX_NUMBER for number in tensor.shape):
             raise UnplannableError("a tensor has a dimension of 0 or above 2^31")
         if tensor.type not in BLOCKS:

@@ -52,7 +52,8 @@ class RecordError(ValueError):
 
 
 def encode(parts: Parts) -> str:
-    """Return the record. Raises UnplannableError if it would be longer than MAX_LENGTH."""
+    """Return the record. Raises UnplannableError if it would break a bound of `decode`, as sizes
+    that are computed from a header may, though each number in it is within its own."""
     tree = {
         "model": _model(parts.model),
         "draft": parts.draft and _model(parts.draft),
@@ -62,6 +63,10 @@ def encode(parts: Parts) -> str:
     record = f"{VERSION}.{base64.b64encode(packed).decode()}"
     if len(record) > MAX_LENGTH:
         raise UnplannableError("it has too many layers of different sizes")
+    try:
+        decode(record)
+    except RecordError as error:
+        raise UnplannableError(str(error)) from None
     return record
 
 
@@ -113,7 +118,9 @@ def _dimensions(tree: dict[str, Any]) -> Dimensions:
         raise RecordError("it is malformed")
     if len(tree["layers"]) > MAX_LAYERS or len(tree["different"]) > MAX_LAYERS:
         raise RecordError("it has too many layers")
-    different = [_layer(numbers) for numbers in tree["different"]]
+    # Equal layers are one object, whatever the record has, and planned once.
+    distinct: dict[Layer, Layer] = {}
+    different = [distinct.setdefault(each, each) for each in map(_layer, tree["different"])]
     layers = tuple(different[number] for number in _natural(tree["layers"]))
     values: dict[str, Any] = dict(zip(_NUMBERS, _natural(tree["numbers"]), strict=True))
     values |= zip(_FLAGS, map(_flag, tree["flags"]), strict=True)

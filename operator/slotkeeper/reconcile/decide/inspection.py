@@ -31,10 +31,13 @@ def decide_inspection(
     | the headers | the Job | decision |
     |---|---|---|
     | are in the status, or of no use | | none |
-    | otherwise | is missing | run, unless the server is suspended |
+    | otherwise | was rejected by the API server not long ago | none |
+    | | is missing, others have too many, and no choice for `auto` depends on it | none |
+    | | is missing | run, unless the server is suspended |
     | | is of another spec | none, then another one |
     | | has ended long ago without a report (`inspects_again_in`) | none, then another one |
     | | has ended | keep, until its report is in the status |
+    | | is running, and a change of it was rejected not long ago | keep, unless it is suspended |
     | | is running | run, unless the server is suspended |
     """
     facts = observed.memory
@@ -43,11 +46,13 @@ def decide_inspection(
     existing = observed.inspection_job
     running = Inspection.NONE if server.spec.suspend else Inspection.RUN
     if existing is None:
-        return running
+        full = observed.inspections_full and observed.unchosen is None
+        return Inspection.NONE if full or observed.inspection_rejected else running
     if facts.header is None and _hash(existing) != _hash(job):
         return Inspection.NONE
     if phase(existing) is Phase.RUNNING:
-        return running
+        kept = running is Inspection.RUN and observed.inspection_rejected
+        return Inspection.KEEP if kept else running
     if facts.header is None and inspects_again_in(existing, wall) == 0:
         return Inspection.NONE
     return Inspection.KEEP

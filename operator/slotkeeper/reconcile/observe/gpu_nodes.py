@@ -55,20 +55,21 @@ class GpuNodes:
         # Passes of other servers wait for a listing that is under way, and use it.
         async with self._lock:
             if self._listed_at is None or self._now() - self._listed_at > CACHE_SECONDS:
-                self._nodes = await self._list()
+                self._nodes = await self._list(self._nodes)
                 self._listed_at = self._now()
             nodes = self._nodes
         if nodes is None:
             return None
         return [labels for labels in nodes if selector.items() <= labels.items()]
 
-    async def _list(self) -> Sequence[Labels] | None:
+    async def _list(self, before: Sequence[Labels] | None) -> Sequence[Labels] | None:
         try:
             return _with_gpus((await self._cluster.list(NODES)).items)
         except ApiError as error:
-            # An operator that serves one namespace has no rights on cluster-scoped objects.
             log.debug("cannot list nodes: %s", error)
-            return None
+            # An operator that serves one namespace has no rights on cluster-scoped objects. Any
+            # other failure passes, and nodes change slowly.
+            return None if error.status in (401, 403) else before
 
 
 def arches(nodes: Iterable[Labels]) -> list[str]:

@@ -7,15 +7,16 @@ from itertools import pairwise
 
 from pydantic import ValidationError
 
+from slotkeeper import __version__
 from slotkeeper.api import quantity
 from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.problem_reasons import Reason
-from slotkeeper.api.server import LlamaServer
+from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.speculative import SIMPLE
 from slotkeeper.api.status import MemoryStatus
 from slotkeeper.desired import inspection
 from slotkeeper.desired.prefetch import hash_of
-from slotkeeper.llamacpp.argv import ALL_LAYERS, BATCH_TOKENS
+from slotkeeper.llamacpp.argv import ALL_LAYERS, BATCH_TOKENS, embeddings_batch
 from slotkeeper.llamacpp.memory.dimensions import UnplannableError
 from slotkeeper.llamacpp.memory.fit import most_slots
 from slotkeeper.llamacpp.memory.load import Gpus, Load
@@ -27,6 +28,9 @@ from slotkeeper.reconcile.observe.problem import Problem
 MAX_UNPLANNABLE = 1024
 """Characters."""
 
+MAX_INT64 = 2**63 - 1
+"""The largest number in a status. A header may state sizes for which a plan is larger."""
+
 MAX_GPUS = 32
 """Of a replica: plans for more take too long, and llama.cpp's CUDA backend has 16 devices."""
 
@@ -35,11 +39,16 @@ _MICRO_BATCH = ("-ub", "--ubatch-size")
 _BATCH_TOKENS = 2048
 """llama-server's default."""
 
-_CHANGES_MEMORY = frozenset(
+CHANGES_MEMORY = frozenset(
     (
-        *("--swa-full", "-nkvo", "--no-kv-offload", "-ot", "--override-tensor"),
-        *("--device", "-dev", "-ctkd", "--cache-type-k-draft", "-ctvd", "--cache-type-v-draft"),
-        *("-otd", "--override-tensor-draft", "--device-draft", "-devd"),
+        *("--swa-full", "-nkvo", "--no-kv-offload", "-ot", "--override-tensor", "-dev", "--device"),
+        *("--override-kv", "--moe-cache-mib", "-ncffn", "--n-cpu-ffn", "-mmdev", "--mmproj-device"),
+        *("--spec-draft-type-k", "-ctkd", "--cache-type-k-draft"),
+        *("--spec-draft-type-v", "-ctvd", "--cache-type-v-draft"),
+        *("--spec-draft-override-tensor", "-otd", "--override-tensor-draft"),
+        *("--spec-draft-device", "-devd", "--device-draft", "--spec-draft-n-ubatch"),
+        *("--spec-draft-cpu-moe", "-cmoed", "--cpu-moe-draft"),
+        *("--spec-draft-n-cpu-moe", "--spec-draft-ncmoe", "-ncmoed", "--n-cpu-moe-draft"),
     )
 )
 """Flags in extraArgs that the planner does not know."""
@@ -52,6 +61,20 @@ class Header:
     record: str = ""
     unplannable: str = ""
     """Why there is no record."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a server loads. Small, as a key of caches: the sizes of files take a hundred times the
+    memory of their record."""
+
+    record: str
+    projector_on_gpu: bool
+
+    @property
+    def parts(self) -> Parts:
+        """The sizes."""
+        return replace(_parts(self.record), projector_on_gpu=self.projector_on_gpu)
 
 
 @dataclass(frozen=True)
@@ -74,9 +97,14 @@ class MemoryFacts:
     """None before the headers were read."""
     failure: str = ""
     """Why they could not be read; empty if they may still be."""
+    delay: Problem | None = None
+    """What the Job that reads them waits for."""
     gpu_bytes: int | None = None
     """Memory of each GPU; None where it is not known."""
     choice: Choice = field(default_factory=Choice)
+    is_recorded: bool = True
+    """Whether the status has the choice: no replica gets one that a restart of the operator might
+    change."""
     unchosen: Problem | None = None
     """Why there is no choice for `auto`, which may still be made; None with one, or without
     `auto`."""
@@ -113,7 +141,7 @@ def recorded_header(server: LlamaServer) -> Header | None:
     before = recorded(server)
     if before.files != inspection.sources(server):
         return None
-    if before.unplannable:
+    if before.unplannable and before.release == __version__:
         return Header(unplannable=before.unplannable)
     return Header(before.record) if before.record and is_record(before.record) else None
 
@@ -123,10 +151,11 @@ def has_new_header(server: LlamaServer, facts: MemoryFacts | None) -> bool:
     return facts is not None and facts.header is not None and recorded_header(server) is None
 
 
+@lru_cache(maxsize=2048)
 def is_record(text: str) -> bool:
     """Whether a text is a record of the sizes of files."""
     try:
-        _parts(text)
+        decode(text)
     except RecordError:
         return False
     return True
@@ -190,7 +219,7 @@ def verdict(server: LlamaServer, facts: MemoryFacts) -> Verdict:
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
 
 
-def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Parts, Load] | Verdict:
+def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Files, Load] | Verdict:
     """Return what a plan requires, or the verdict without a plan."""
     if why := _not_planned(server):
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {why}")
@@ -199,20 +228,23 @@ def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Parts, Load] | V
         message = "the memory of the GPUs is not known: set gpu.memory"
         return Verdict(Reason.GPU_MEMORY_UNKNOWN, message)
     if header is None:
-        return _without_header(facts.failure)
+        return _without_header(facts)
     try:
         if header.unplannable:
             raise UnplannableError(header.unplannable)
-        return _loaded(server, header.record), load_of(server, size)
+        return _files(server, header.record), load_of(server, size)
     except UnplannableError as error:
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}")
 
 
-def _without_header(failure: str) -> Verdict:
-    if not failure:
-        return Verdict(Reason.READING_HEADER, "waiting for the headers of the model's files")
-    message = f"the headers of the model's files could not be read: {failure}"
-    return Verdict(Reason.HEADER_UNAVAILABLE, message)
+def _without_header(facts: MemoryFacts) -> Verdict:
+    if facts.failure:
+        message = f"the headers of the model's files could not be read: {facts.failure}"
+        return Verdict(Reason.HEADER_UNAVAILABLE, message)
+    message = "waiting for the headers of the model's files"
+    if facts.delay:
+        message += f": {facts.delay.message}"
+    return Verdict(Reason.READING_HEADER, message)
 
 
 def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
@@ -224,15 +256,16 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
         raise UnplannableError(f"more than {MAX_GPUS} GPUs of a replica are not planned")
     used = 1 if gpu.split_mode == "none" else gpu.count * spec.pods_per_replica
     shares = () if gpu.split_mode == "none" else tuple(gpu.tensor_split or ())
-    batch, micro = _batches(spec.extra_args)
+    batch, micro = _batches(spec)
     draft = spec.speculative.draft if spec.speculative else None
-    load = Load(
+    return Load(
         spec.slots,
         spec.context_tokens,
         spec.kv_cache_type,
         spec.flash_attention != "disabled",
         batch=batch,
-        micro_batch=min(micro, batch),
+        micro_batch=micro,
+        embeddings=spec.embeddings is not None,
         gpus=Gpus(
             (gpu_bytes,) * used,
             ALL_LAYERS if gpu.layer_count is None else gpu.layer_count,
@@ -244,38 +277,32 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
             else draft.gpu_layers,
         ),
     )
-    if spec.embeddings:
-        tokens = spec.context_tokens
-        return replace(load, batch=tokens, micro_batch=tokens, embeddings=True)
-    return load
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _parts(record: str) -> Parts:
     return decode(record)
 
 
-@lru_cache(maxsize=4096)
-def _judged(parts: Parts, load: Load) -> Verdict:
+@lru_cache(maxsize=2048)
+def _judged(files: Files, load: Load) -> Verdict:
     """The verdict on a plan. Raises UnplannableError."""
+    parts = files.parts
     found = judge(parts, load)
     planned = plan(parts, load)
     gpu = fullest(planned, load.gpus.memory)
     return Verdict(
         Reason.FITS if found.fits else Reason.DOES_NOT_FIT,
         found.message,
-        planned.gpus[gpu].total,
+        min(planned.gpus[gpu].total, MAX_INT64),
         most_slots(parts, load),
     )
 
 
-def _loaded(server: LlamaServer, record: str) -> Parts:
+def _files(server: LlamaServer, record: str) -> Files:
     """Return what a record's server loads."""
-    spec = server.spec
-    return replace(
-        _parts(record),
-        projector_on_gpu=spec.model.mmproj is None or spec.model.mmproj.offload,
-    )
+    projector = server.spec.model.mmproj
+    return Files(record, projector is None or projector.offload)
 
 
 def _not_planned(server: LlamaServer) -> str | None:
@@ -288,24 +315,28 @@ def _not_planned(server: LlamaServer) -> str | None:
     speculative = spec.speculative
     if speculative and not speculative.is_ngram and speculative.type != SIMPLE:
         return f"speculative.type {speculative.type} is not planned"
-    if found := sorted(flags_of(spec.extra_args) & _CHANGES_MEMORY):
+    if found := sorted(flags_of(spec.extra_args) & CHANGES_MEMORY):
         return f"{found[0]} in extraArgs is not planned"
     return None
 
 
-def _batches(extra_args: Sequence[str]) -> tuple[int, int]:
+def _batches(spec: LlamaServerSpec) -> tuple[int, int]:
     """Return the tokens of a batch, and those that are computed at once. Raises UnplannableError
     unless the values in extraArgs are numbers."""
-    return (
-        _value(extra_args, _BATCH, _BATCH_TOKENS),
-        _value(extra_args, _MICRO_BATCH, BATCH_TOKENS),
-    )
+    if spec.embeddings:
+        batch = embeddings_batch(spec.embeddings.pooling, spec.context_tokens)
+        return batch, batch
+    batch = _value(spec.extra_args, _BATCH, _BATCH_TOKENS)
+    if batch == 0:
+        raise UnplannableError(f"extraArgs have 0 after {' or '.join(_BATCH)}")
+    # As in llama-server, 0 is the whole batch.
+    return batch, min(_value(spec.extra_args, _MICRO_BATCH, BATCH_TOKENS) or batch, batch)
 
 
 def _value(extra_args: Sequence[str], flags: Iterable[str], default: int) -> int:
     if flags_of(extra_args).isdisjoint(flags):
         return default
-    values = [value for flag, value in pairwise(extra_args) if flag in flags]
+    values = [value for flag, value in pairwise(extra_args) if flag.replace("_", "-") in flags]
     if not values or not (values[-1].isascii() and values[-1].isdecimal()):
         raise UnplannableError(f"extraArgs have no number after {' or '.join(flags)}")
-    return max(1, min(int(values[-1][:10]), 2**31 - 1))
+    return min(int(values[-1][:10]), 2**31 - 1)

@@ -1,6 +1,8 @@
 """What `auto` of `contextPerSlot` and `gpu.layers` stands for. Pure."""
 
 from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
 
 from slotkeeper.api.automatic import AUTO, DEFAULT_CONTEXT, MAX_CONTEXT, MAX_LAYERS, MIN_CONTEXT
 from slotkeeper.api.problem_reasons import Reason
@@ -12,12 +14,20 @@ from slotkeeper.llamacpp.memory.plan import Parts
 from slotkeeper.llamacpp.memory.verdict import gib
 from slotkeeper.reconcile.observe.memory import (
     Choice,
+    Files,
     MemoryFacts,
     Verdict,
     knowledge,
     recorded,
 )
 from slotkeeper.reconcile.observe.problem import Problem
+
+
+class Automatic(NamedTuple):
+    """Which fields are `auto`."""
+
+    context: bool
+    layers: bool
 
 
 def recorded_choice(server: LlamaServer, settings: str) -> Choice | None:
@@ -46,13 +56,15 @@ def choose(server: LlamaServer, facts: MemoryFacts) -> Choice | Problem:
     """
     known = knowledge(server, facts)
     if isinstance(known, Verdict):
-        return _unknown(server, known)
-    parts, load = known
+        return _unknown(server, known, facts.delay)
+    files, load = known
+    spec = server.spec
+    automatic = Automatic(spec.context_per_slot == AUTO, spec.gpu.layers == AUTO)
     try:
-        choice = _chosen(server, parts, load)
+        choice = _chosen(files, load, automatic)
     except UnplannableError as error:
         return _unknown(server, Verdict(Reason.NOT_PLANNED, f"memory is not planned: {error}"))
-    return choice or _nothing_fits(server, parts, load)
+    return choice or _nothing_fits(server, files.parts, load)
 
 
 def with_choice(server: LlamaServer, choice: Choice) -> LlamaServer:
@@ -66,24 +78,24 @@ def with_choice(server: LlamaServer, choice: Choice) -> LlamaServer:
     return replace(server, spec=spec)
 
 
-def _chosen(server: LlamaServer, parts: Parts, load: Load) -> Choice | None:
+@lru_cache(maxsize=2048)
+def _chosen(files: Files, load: Load, automatic: Automatic) -> Choice | None:
     """Return the choice; None if nothing fits. Raises UnplannableError."""
-    spec = server.spec
-    automatic_layers = spec.gpu.layers == AUTO
+    parts = files.parts
     every = len(parts.model.layers) + 1
-    if spec.context_per_slot == AUTO:
+    if automatic.context:
         # Without a number of layers, the load has all of them.
         context = min(most_context(parts, load), MAX_CONTEXT)
-        enough = _least(parts, DEFAULT_CONTEXT if automatic_layers else MIN_CONTEXT)
+        enough = _least(parts, DEFAULT_CONTEXT if automatic.layers else MIN_CONTEXT)
         if context >= enough:
-            return Choice(context, min(every, MAX_LAYERS) if automatic_layers else None)
-        if not automatic_layers:
+            return Choice(context, min(every, MAX_LAYERS) if automatic.layers else None)
+        if not automatic.layers:
             return None
         load = replace(load, context_per_slot=enough)
     layers = min(most_layers(parts, load), MAX_LAYERS)
     if not layers:
         return None
-    return Choice(load.context_per_slot if spec.context_per_slot == AUTO else None, layers)
+    return Choice(load.context_per_slot if automatic.context else None, layers)
 
 
 def _least(parts: Parts, tokens: int) -> int:
@@ -98,9 +110,10 @@ def _is_complete(server: LlamaServer, choice: Choice) -> bool:
     return has_context and has_layers
 
 
-def _unknown(server: LlamaServer, lacking: Verdict) -> Problem:
+def _unknown(server: LlamaServer, lacking: Verdict, delay: Problem | None = None) -> Problem:
     if lacking.reason is Reason.READING_HEADER:
-        return Problem(lacking.reason, lacking.message)
+        # No pod of a replica shows what keeps one from starting.
+        return Problem(delay.reason if delay else lacking.reason, lacking.message)
     fields = " and ".join(server.spec.automatic)
     return Problem(
         Reason.AUTO_NOT_CHOSEN,
@@ -116,5 +129,6 @@ def _nothing_fits(server: LlamaServer, parts: Parts, load: Load) -> Problem:
     return Problem(
         Reason.DOES_NOT_FIT,
         f"{what}: the weights have {gib(parts.model.weights)}, each GPU has "
-        f"{gib(load.gpus.memory[0])}; lower slots, or use larger GPUs",
+        f"{gib(load.gpus.memory[0])}; lower slots, use larger GPUs, or set a number, which is "
+        "tried",
     )

@@ -55,6 +55,10 @@ class Observed:
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
     chosen_for: Sequence[str] | None = None
     """Compute capabilities that `auto` of gpu.computeArch was chosen for; None without it."""
+    inspection_rejected: str = ""
+    """Why the API server rejected that Job, while it is not tried again."""
+    inspections_full: bool = False
+    """Whether other servers have as many such Jobs as may run at the same time."""
     memory: MemoryFacts | None = None
     """What is known of the memory of its GPUs; None without GPUs."""
     unresponsive: Sequence[str] = ()
@@ -66,6 +70,12 @@ class Observed:
     def unchosen(self) -> Problem | None:
         """Why replicas cannot be desired yet: there is no choice for `auto`."""
         return self.memory.unchosen if self.memory else None
+
+    @property
+    def awaits_choice(self) -> bool:
+        """Whether replicas have to wait for a choice for `auto`, or for its record in the
+        status."""
+        return self.unchosen is not None or not (self.memory is None or self.memory.is_recorded)
 
     @property
     def current(self) -> int | None:

@@ -1,5 +1,6 @@
 """What the Job that downloads a server's model, and its pods, show. Pure."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -79,17 +80,40 @@ def prefetch_state(server: LlamaServer, observed: Observed, wall: datetime) -> P
     now = phase(job)
     if now is Phase.SUCCEEDED:
         return PrefetchState(now)
-    pods = sorted(observed.prefetch_pods, key=created, reverse=True)
-    # What ended an evicted pod is no problem of the download.
-    pods = [pod for pod in pods if condition(pod, "DisruptionTarget").get("status") != "True"]
+    pods = tries(observed.prefetch_pods)
     problem = first_problem(pods, _NO_GPU) or missing_secret(pods, server, wall)
-    problem = problem or _creation_failure(job, pods)
+    problem = problem or creation_failure(job, pods)
     if problem and problem.reason in _NOT_STARTED:
         return PrefetchState(now, delayed=problem.message)
     problem = problem or _reported_failure(server, of_any_generation=now is Phase.FAILED)
     if problem is None and now is Phase.FAILED:
         problem = _unexplained(job)
     return PrefetchState(now, problem)
+
+
+def tries(pods: Iterable[Manifest]) -> list[Manifest]:
+    """These pods of a Job, the newest one first, without those that were evicted: what ended them
+    is no problem of the download."""
+    newest_first = sorted(pods, key=created, reverse=True)
+    return [
+        pod for pod in newest_first if condition(pod, "DisruptionTarget").get("status") != "True"
+    ]
+
+
+def creation_failure(job: Manifest, pods: Sequence[Manifest]) -> Problem | None:
+    """Why the Job has no pod. No condition shows it; its controller creates the first one in the
+    same step in which it sets the start time."""
+    status = job.get("status") or {}
+    tried = any(status.get(count) for count in ("active", "failed", "succeeded", "terminating"))
+    if pods or tried or "startTime" not in status:
+        return None
+    metadata = job["metadata"]
+    return Problem(
+        Reason.FAILED_CREATE,
+        f"Job {metadata['name']} has no pod yet: a quota or an admission policy may reject it, see "
+        f"the events of kubectl describe --namespace={metadata['namespace']} "
+        f"jobs/{metadata['name']}",
+    )
 
 
 def retry_in(job: Manifest, wall: datetime) -> float | None:
@@ -105,22 +129,6 @@ def retry_in(job: Manifest, wall: datetime) -> float | None:
     delay = RETRY_REJECTED_AFTER if rejected else RETRY_AFTER
     due = datetime.fromisoformat(since) + delay if since else wall
     return max(0.0, (due - wall).total_seconds())
-
-
-def _creation_failure(job: Manifest, pods: list[Manifest]) -> Problem | None:
-    """Why the Job has no pod. No condition shows it; its controller creates the first one in the
-    same step in which it sets the start time."""
-    status = job.get("status") or {}
-    tried = any(status.get(count) for count in ("active", "failed", "succeeded", "terminating"))
-    if pods or tried or "startTime" not in status:
-        return None
-    metadata = job["metadata"]
-    return Problem(
-        Reason.FAILED_CREATE,
-        f"Job {metadata['name']} has no pod yet: a quota or an admission policy may reject it, see "
-        f"the events of kubectl describe --namespace={metadata['namespace']} "
-        f"jobs/{metadata['name']}",
-    )
 
 
 def _reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Problem | None:

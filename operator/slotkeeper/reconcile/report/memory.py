@@ -1,5 +1,6 @@
 """The condition FitsMemory, and the plan in the status. Pure."""
 
+from slotkeeper import __version__
 from slotkeeper.api.conditions import ConditionStatus, ConditionType, ConditionValue
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.status import MemoryStatus
@@ -38,5 +39,6 @@ def memory_status(server: LlamaServer, facts: MemoryFacts | None) -> MemoryStatu
         files=facts.files if header else None,
         record=header.record or None if header else None,
         unplannable=header.unplannable or None if header else None,
+        release=__version__ if header and header.unplannable else None,
         settings=facts.settings,
     )

@@ -29,6 +29,8 @@ class Result:
     """What others had changed."""
     changed_on_write: list[Drift] = field(default_factory=list)
     """Children that came back from the write with other values."""
+    skipped: dict[Child, str] = field(default_factory=dict)
+    """Optional children that the API server rejected, and why."""
     error: ApiError | None = None
     """The failure that ended the plan."""
 
@@ -54,7 +56,12 @@ async def apply(plan: Plan, cluster: Cluster, store: Store) -> Result:
     result = Result()
     try:
         for manifest in plan.apply:
-            await _apply(manifest, plan, cluster, store, result)
+            try:
+                await _apply(manifest, plan, cluster, store, result)
+            except ApiError as error:
+                if child(manifest) not in plan.optional or not is_permanent(error):
+                    raise
+                result.skipped[child(manifest)] = error.message
         for manifest in plan.delete:
             metadata = manifest["metadata"]
             await cluster.delete(

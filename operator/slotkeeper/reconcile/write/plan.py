@@ -29,6 +29,8 @@ class Plan:
     since, none where the child was deleted."""
     adopted: Container[Child] = ()
     """Children to apply that have no owner yet."""
+    optional: Container[Child] = ()
+    """Children that the API server may reject: the others do not depend on them."""
 
     def __bool__(self) -> bool:
         return bool(self.apply or self.delete)

@@ -1,5 +1,6 @@
 """What is planned for GPUs and main memory adds up, and never shrinks where more is asked."""
 
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -95,6 +96,50 @@ def test_experts_of_the_first_layers_can_stay_in_main_memory() -> None:
 
     assert planned.gpus[0].weights == 7 * 100_000 - 2 * 80_000 + 150_000 + 1024
     assert planned.host.weights == 150_000 + 2 * 80_000
+
+
+def test_only_the_experts_of_the_first_layers_leave_their_gpu() -> None:
+    # All layers are one object, as of equal ones in a record.
+    model = replace(MODEL, layers=(replace(MODEL.layers[0], experts=80_000),) * 7)
+
+    planned = plan(Parts(model), Load(2, 512, gpus=replace(TWO, cpu_expert_layers=2)))
+
+    first, second = planned.gpus
+    assert first.weights == 4 * 100_000 - 2 * 80_000
+    assert second.weights == 3 * 100_000 + 150_000 + 1024
+
+
+@pytest.mark.parametrize("split_mode", ["layer", "row", "tensor"])
+def test_what_leaves_the_gpus_is_in_main_memory(split_mode: str) -> None:
+    model = replace(MODEL, tied=False, layers=(replace(MODEL.layers[0], experts=80_000),) * 7)
+    gpus = replace(TWO, split_mode=split_mode, cpu_expert_layers=2)
+
+    planned = plan(Parts(model), Load(2, 512, gpus=gpus))
+
+    on_gpus = sum(usage.weights for usage in planned.gpus)
+    assert on_gpus + planned.host.weights == model.weights
+
+
+def test_the_work_for_a_plan_grows_no_faster_than_the_layers() -> None:
+    assert _calls(512) <= 2.2 * _calls(256)
+
+
+def _calls(layers: int) -> int:
+    """The calls of functions for the plan of a model whose layers all differ."""
+    model = replace(MODEL, layers=tuple(Layer(each, key=64, value=64) for each in range(layers)))
+    gpus = Gpus((16 * GIB,) * 32, layers=layers // 2, cpu_expert_layers=998)
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        plan(Parts(model), Load(2, 512, flash_attention=False, gpus=gpus))
+    finally:
+        sys.setprofile(None)
+    return calls
 
 
 def test_without_layers_on_gpus_they_are_not_used() -> None:
@@ -330,3 +375,14 @@ def test_all_layers_are_on_the_gpus_if_they_fit() -> None:
 
 def test_no_layers_are_on_gpus_that_are_too_small() -> None:
     assert most_layers(real("qwen3"), Load(4, 8192, gpus=Gpus((GIB // 2,)))) == 0
+
+
+def test_the_largest_context_of_embeddings_is_that_of_their_batches() -> None:
+    load = Load(4, 4096, batch=4096, micro_batch=4096, embeddings=True, gpus=ONE)
+    parts = Parts(replace(real("nomic_bert").model, trained_context=2**24))
+
+    context = most_context(parts, load)
+
+    assert fits(parts, load.with_context(context))
+    assert not fits(parts, load.with_context(context + 256))
+    assert load.with_context(context).micro_batch == context

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from planned_model import F32, RMS, PlannedModel, write
 from planned_models import MODELS
-from slotkeeper.llamacpp.gguf import Value
+from slotkeeper.llamacpp.gguf import Tensor, Value
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, UnplannableError
 from slotkeeper.llamacpp.memory.load import Load
 from slotkeeper.llamacpp.memory.plan import Parts, plan
@@ -174,6 +174,15 @@ def test_huge_dimensions_are_an_error(tmp_path: Path) -> None:
     tensors = [replace(header.tensors[0], shape=(2**62, 2**62)), *header.tensors[1:]]
 
     with pytest.raises(UnplannableError, match="dimension of 0 or above"):
+        read_dimensions([FileHeader(header.values, tensors)])
+
+
+@pytest.mark.parametrize("name", ["token_embd.weight", "blk.0.ffn_down_exps.weight"])
+def test_a_tensor_without_dimensions_is_an_error(name: str, tmp_path: Path) -> None:
+    header = read_header(head(SMALL, tmp_path))
+    tensors = [Tensor(F32, 1, 0, name), *header.tensors]
+
+    with pytest.raises(UnplannableError, match="a tensor has no dimensions"):
         read_dimensions([FileHeader(header.values, tensors)])
 
 

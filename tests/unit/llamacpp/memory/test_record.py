@@ -1,10 +1,12 @@
 """The sizes of a model survive their record, and nothing else is accepted as one."""
 
 import base64
+import hashlib
 import json
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer, Unplannable
 from slotkeeper.llamacpp.memory.plan import Parts
 from slotkeeper.llamacpp.memory.projector import Projector
 from slotkeeper.llamacpp.memory.read import read_dimensions, read_header
-from slotkeeper.llamacpp.memory.record import MAX_LENGTH, RecordError, decode, encode
+from slotkeeper.llamacpp.memory.record import MAX_LENGTH, VERSION, RecordError, decode, encode
 
 LAYER = Layer(2**20, heads=32, key=1024, value=1024, feed_forward=40_000)
 MODEL = Dimensions("llama", (LAYER,) * 32, 4096, 128_000, 131_072, 2**28, True, 0, 16_384)
@@ -64,15 +66,27 @@ def test_a_record_has_everything_that_memory_depends_on(parts: Parts) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_the_record_of_each_known_architecture_is_short(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "model.gguf"
-    write(MODELS[name](), path, vocabulary=False)
-    with path.open("rb") as file:
-        dimensions = read_dimensions([read_header(file)])
+    dimensions = _read(name, tmp_path / "model.gguf")
 
     record = encode(Parts(dimensions))
 
     assert decode(record).model == dimensions
     assert len(record) < 1000
+
+
+def test_what_is_read_changes_only_with_the_version() -> None:
+    """Records are kept in the status of servers: where headers are read in another way, they have
+    to be read again, by another VERSION."""
+    with TemporaryDirectory() as folder:
+        found = [_read(name, Path(folder, name)) for name in sorted(MODELS)]
+
+    assert (VERSION, hashlib.sha256(repr(found).encode()).hexdigest()[:8]) == ("1", "8ca1c175")
+
+
+def _read(name: str, path: Path) -> Dimensions:
+    write(MODELS[name](), path, vocabulary=False)
+    with path.open("rb") as file:
+        return read_dimensions([read_header(file)])
 
 
 def test_a_model_whose_layers_all_differ_is_too_long_a_record() -> None:
@@ -82,6 +96,25 @@ def test_a_model_whose_layers_all_differ_is_too_long_a_record() -> None:
 
     with pytest.raises(UnplannableError, match="too many layers of different sizes"):
         encode(Parts(replace(MODEL, layers=layers)))
+
+
+def test_a_size_that_no_record_may_have_is_not_recorded() -> None:
+    # Each number in the header is within its bound: 2^31 heads of 2^31 numbers.
+    layers = (replace(LAYER, query=2**62),)
+
+    with pytest.raises(UnplannableError, match="a number out of bounds"):
+        encode(Parts(replace(MODEL, layers=layers)))
+
+
+def test_equal_layers_of_a_record_are_one_object() -> None:
+    tree = _tree(encode(Parts(MODEL)))
+    tree["model"]["different"] *= 512
+    tree["model"]["layers"] = list(range(512))
+
+    layers = decode(_record(tree)).model.layers
+
+    assert len(layers) == 512
+    assert len({id(layer) for layer in layers}) == 1
 
 
 @given(st.text(max_size=4000) | st.binary(max_size=3000).map(lambda raw: f"1.{_base64(raw)}"))

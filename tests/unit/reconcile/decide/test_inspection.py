@@ -8,13 +8,16 @@ import pytest
 
 from inspection_jobs import RECORD
 from llamaservers import DOWNLOADS, IMAGES, UID, raw_server
+from slotkeeper import __version__
 from slotkeeper.api.conditions import rfc3339
+from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection, names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.decide.inspection import Inspection, decide_inspection
 from slotkeeper.reconcile.observe.memory import Header, MemoryFacts
 from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.problem import Problem
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 JUST_NOW = rfc3339(NOW - timedelta(seconds=5))
@@ -30,7 +33,10 @@ def server(*, status: Any = None, **spec: Any) -> LlamaServer:
 FILES = inspection.sources(server())
 READ: dict[str, Any] = {"memory": {"files": FILES, "record": RECORD}}
 OF_OTHER_FILES: dict[str, Any] = {"memory": {"files": "other", "record": RECORD}}
-UNPLANNABLE: dict[str, Any] = {"memory": {"files": FILES, "unplannable": "it is no GGUF file"}}
+UNPLANNABLE: dict[str, Any] = {
+    "memory": {"files": FILES, "unplannable": "it is no GGUF file", "release": __version__}
+}
+OF_ANOTHER_RELEASE = {"memory": UNPLANNABLE["memory"] | {"release": "0.0.9"}}
 
 RUNS: dict[str, Any] = {}
 SUCCEEDED = {
@@ -60,6 +66,11 @@ class Case:
     is_old_spec: bool = False
     suspend: bool = False
     gpu_bytes: int | None = 15 * 1024**3
+    rejected: bool = False
+    full: bool = False
+    """Whether other servers have too many Jobs."""
+    auto: bool = False
+    """Whether replicas wait for it."""
 
 
 ROWS = [
@@ -68,7 +79,16 @@ ROWS = [
     (Case(gpu_bytes=None), Inspection.NONE),
     (Case(status=READ), Inspection.NONE),
     (Case(status=UNPLANNABLE), Inspection.NONE),
+    (Case(status=OF_ANOTHER_RELEASE), Inspection.RUN),
     (Case(status=OF_OTHER_FILES), Inspection.RUN),
+    (Case(rejected=True), Inspection.NONE),
+    (Case(rejected=True, auto=True), Inspection.NONE),
+    (Case(full=True), Inspection.NONE),
+    (Case(full=True, auto=True), Inspection.RUN),
+    (Case(job=RUNS, full=True), Inspection.RUN),
+    (Case(job=RUNS, rejected=True), Inspection.KEEP),
+    (Case(job=RUNS, rejected=True, suspend=True), Inspection.NONE),
+    (Case(job=RUNS, rejected=True, is_old_spec=True), Inspection.NONE),
     (Case(job=SUCCEEDED, status=READ), Inspection.NONE),
     (Case(job=RUNS), Inspection.RUN),
     (Case(job=RUNS, suspend=True), Inspection.NONE),
@@ -107,8 +127,14 @@ def observed(case: Case, job: Manifest) -> Observed:
         inspection_job=existing(case, job),
         inspection_pods=[],
         unlabelled={},
+        inspection_rejected="a quota" if case.rejected else "",
+        inspections_full=case.full,
         memory=MemoryFacts(
-            FILES, "", Header(RECORD) if case.reported else None, gpu_bytes=case.gpu_bytes
+            FILES,
+            "",
+            Header(RECORD) if case.reported else None,
+            gpu_bytes=case.gpu_bytes,
+            unchosen=Problem(Reason.READING_HEADER, "waiting") if case.auto else None,
         ),
     )
 

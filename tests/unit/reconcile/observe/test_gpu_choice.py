@@ -45,7 +45,7 @@ def use(operator: Operator, images: Images) -> None:
     """Let an operator have these images."""
     reconciler = operator.reconciler
     reconciler._images = images
-    reconciler._gpus = Gpus(reconciler._gpus._nodes, images)
+    reconciler._gpus = Gpus(reconciler._gpus._nodes, images, operator.time.clock.wall)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from typing_extensions import override
 
 from fake_cluster import FakeCluster
-from operator_harness import Operator, apply_server, condition, roll_out, set_pod_status
+from operator_harness import FakeTime, Operator, apply_server, condition, roll_out, set_pod_status
 from pod_statuses import unschedulable
 from slotkeeper.kube.cluster import ApiError, Listing, Manifest
 from slotkeeper.kube.kinds import NODES
@@ -94,6 +94,21 @@ async def test_nodes_are_listed_once_in_thirty_seconds(
     await operator.reconcile()
 
     assert cluster.requests.count(("list", "Node")) == 2
+
+
+@pytest.mark.parametrize(("status", "kept"), [(403, None), (500, ["7.5"]), (0, ["7.5"])])
+async def test_a_listing_that_fails_for_a_time_leaves_the_nodes_before(
+    status: int, kept: list[str] | None
+) -> None:
+    cluster, time = FakeCluster(), FakeTime()
+    cluster.put(node("a", "7.5"))
+    nodes = GpuNodes(cluster, lambda: time.elapsed)
+    await nodes.compute_arches()
+
+    cluster.fail(ApiError(status, "Failed", "cannot list"), "list", NODES)
+    time.elapsed += 31
+
+    assert await nodes.compute_arches() == kept
 
 
 async def test_a_second_server_waits_for_the_listing_of_the_first() -> None:
