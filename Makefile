@@ -97,7 +97,7 @@ test-long: $(INSTALLED) ## Run the unit tests with fifty times as many random in
 	@$(BIN)/pytest --hypothesis-profile=long tests/unit
 
 .PHONY: e2e-long
-e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA, a real model, 200 scale-downs under load, llama.cpp's own tests
+e2e-long: prerequisites $(INSTALLED) ## Run the long end-to-end tests: real KEDA and Kueue, a real model, 200 scale-downs under load, llama.cpp's own tests
 	@trap './e2e/cluster --name $(CLUSTER) down' EXIT; \
 	./e2e/cluster --name $(CLUSTER) up; \
 	$(BIN)/pytest -m long e2e

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from addons import installed
 from field_watch import FieldWatch
-from keda import keda
+from keda import KEDA
 from load import load
 from servers import SLOW, Server, spec
 from stack import ROOT, Cluster
@@ -17,7 +18,7 @@ SCALED_OBJECT = "scaledobject/by-keda"
 
 @pytest.fixture(scope="module")
 def keda_metrics(cluster: Cluster) -> Iterator[None]:
-    with keda(cluster):
+    with installed(cluster, KEDA):
         yield
 
 

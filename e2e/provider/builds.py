@@ -27,10 +27,11 @@ PROGRAM_NAMES = {"server": "etcd", "operator": "keda-operator", "adapter": "keda
 MANIFESTS = {
     "gateway-api": ("sigs.k8s.io/gateway-api", "config/crd/standard"),
     "keda": ("github.com/kedacore/keda/v2", "config"),
+    "kueue": ("sigs.k8s.io/kueue", "config"),
 }
 """Installation manifests in a module's package: the package, and the folder in it. They are stored
 next to the module's programs, if it has any."""
-LONG_TESTS_ONLY = ("keda",)
+LONG_TESTS_ONLY = ("keda", "kueue")
 """Modules that need a newer Go than a cluster does. An older Go downloads the newer toolchain, as
 it downloads their packages."""
 COMMAND_LINE_TOOLS = ("kubernetes", "helm")

@@ -11,7 +11,7 @@ def test_every_program_is_built_by_one_module() -> None:
     assert {"kube-apiserver", "etcd", "kubelet", "kubectl", "helm", "coredns", "pause"} <= set(
         programs
     )
-    assert {"keda-operator", "keda-adapter"} <= set(programs)
+    assert {"keda-operator", "keda-adapter", "kueue"} <= set(programs)
 
 
 def test_the_version_is_linked_into_kubernetes() -> None:

@@ -182,6 +182,30 @@ async def test_a_server_with_its_minimum_stays_ready_while_more_replicas_wait(
     assert WAITING in condition(cluster, "ReplicasReady")["message"]
 
 
+async def test_the_queue_of_a_namespace_is_a_field_conflict_with_a_remedy(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    def set_default_queue(found: Any) -> None:
+        if found["kind"] == "Deployment":
+            for each in (found, found["spec"]["template"]):
+                each["metadata"]["labels"][LABEL] = "default"
+
+    cluster.webhook = set_default_queue
+    apply_server(cluster, **QUEUED)
+    await operator.reconcile()
+
+    found = condition(cluster, "Degraded")
+    assert found["reason"] == "FieldConflict"
+    assert (
+        f"Deployment chat-replicas: Kueue sets spec.template.metadata.labels[{LABEL}], since the "
+        "namespace has or had a LocalQueue with the name default;"
+    ) in found["message"]
+    assert found["message"].endswith(
+        "delete that LocalQueue, then the server's Deployments and StatefulSets, which are created "
+        "again"
+    )
+
+
 async def test_a_suspended_server_gives_its_quota_back(
     cluster: FakeCluster, operator: Operator
 ) -> None:

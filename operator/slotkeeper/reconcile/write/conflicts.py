@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from slotkeeper.api.group import FIELD_MANAGER, KIND
+from slotkeeper.api.placement import QUEUE_LABEL
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.backoff import Backoff
 from slotkeeper.desired import names
@@ -40,6 +41,7 @@ MAX_FIELDS = 3
 WEBHOOK = "a mutating webhook"
 
 _VOLUMES = "spec.template.spec.volumes"
+_QUEUE = field_path(("spec", "template", "metadata", "labels", QUEUE_LABEL))
 
 _LABELS = {field_path(("metadata", "labels", label)) for label in names.OWNER_LABELS.values()}
 
@@ -190,6 +192,13 @@ def _message(drift: Drift, kind: str) -> str:
     backing_off = "corrections are backing off, up to every 5 minutes"
     if not drift.fields:
         return f"{drift.name} is deleted repeatedly; {backing_off}: find out what deletes it"
+    if drift.manager == WEBHOOK and _QUEUE in drift.fields:
+        # Kueue's label stays on the object when the queue is gone, and Kueue rejects its removal.
+        return (
+            f"{drift.name}: Kueue sets {drift.field_list}, since the namespace has or had a "
+            f"LocalQueue with the name default; {backing_off}: delete that LocalQueue, then the "
+            "server's Deployments and StatefulSets, which are created again"
+        )
     if drift.manager == WEBHOOK and any(each.startswith(_VOLUMES) for each in drift.fields):
         # An API server drops what belongs to a feature that is off, without an error.
         return (
