@@ -30,6 +30,9 @@ case "$BACKEND" in
     done
     flags="-DGGML_CUDA=ON -DGGML_CUDA_NCCL=OFF -DCUDAToolkit_ROOT=$toolkit"
     flags="$flags -DCMAKE_CUDA_ARCHITECTURES=$(archs "$CUDA_DOCKER_ARCH")"
+    # The stub has no symbols, so that the linker leaves it out by default: then nothing would load the
+    # driver's library, and no GPU would be found.
+    flags="$flags -DCMAKE_MODULE_LINKER_FLAGS=-Wl,--no-as-needed"
     ;;
   vulkan) flags="-DGGML_VULKAN=ON" ;;
   rocm)
@@ -55,6 +58,10 @@ mkdir "$output"
 cp --no-dereference /build/bin/*.so* /build/bin/llama-server /build/bin/ggml-rpc-server "$output"
 find "$output" -type f -exec strip --strip-unneeded {} +
 if [ "$BACKEND" = cuda ]; then
+  if ! readelf --dynamic "$output/libggml-cuda.so" | grep --quiet 'NEEDED.*libcuda\.so\.1'; then
+    echo "libggml-cuda.so does not need the driver's library: it would not find a GPU" >&2
+    exit 1
+  fi
   # nvrtc is loaded by cuBLAS.
   for library in libcudart libcublas libcublasLt libnvrtc libnvrtc-builtins; do
     cp "$toolkit/lib/$library".so.13* "$output"
