@@ -107,6 +107,11 @@ def embedding_bytes(model: Dimensions, load: Load) -> int:
     return load.tokens * model.embedding * _BYTES
 
 
+def layer_input_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the inputs of a batch's layers."""
+    return load.tokens * model.layer_inputs * _BYTES
+
+
 def logits_bytes(model: Dimensions, load: Load) -> int:
     """Return the bytes of the results of a batch: llama-server requests one token per slot."""
     vectors = model.embedding if load.embeddings else 0

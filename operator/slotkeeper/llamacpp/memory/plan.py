@@ -10,6 +10,7 @@ from slotkeeper.llamacpp.memory.compute import (
     index_bytes,
     input_bytes,
     layer_bytes,
+    layer_input_bytes,
     logits_bytes,
     only_output_bytes,
     output_bytes,
@@ -242,7 +243,21 @@ def _received(
     else:
         first = gpu == load.gpus.first_local
         vectors = -1 if first or any(each.experts_moved for each in placement.layers) else -3
-    return inputs + vectors * embedding_bytes(model, load)
+    copies = _PIPELINE_COPIES if _is_pipelined(load, placement) else 1
+    return inputs + vectors * embedding_bytes(model, load) + copies * _foreign(placement, gpu)
+
+
+def _foreign(placement: _Placement, gpu: int) -> int:
+    """Return the bytes of KV caches elsewhere that layers of a GPU share. Each has a copy."""
+    owners: dict[int, _Placed] = {}
+    size = 0
+    for each in placement.layers:
+        if each.layer.attends:
+            owners[each.layer.window] = each
+        elif each.layer.heads and each.gpu == gpu:
+            owner = owners.get(each.layer.window, each)
+            size += owner.kv_cache if owner.gpu != gpu else 0
+    return size
 
 
 def _is_off(placed: _Placed) -> bool:
@@ -267,7 +282,7 @@ def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
         copies = _PIPELINE_COPIES if _is_pipelined(load, placement) else 1
         vectors = _HOST_EMBEDDINGS + _HOST_INPUTS * copies
         inputs = copies * (inputs + index_bytes(model, layers, load))
-        compute = vectors * embedding_bytes(model, load) + inputs
+        compute = vectors * embedding_bytes(model, load) + layer_input_bytes(model, load) + inputs
     else:
         compute = _compute(model, load, mine, output=has_output) + inputs
     return Usage(

@@ -207,6 +207,27 @@ def test_a_gpu_has_masks_only_for_its_own_layers() -> None:
     assert second == whole[1]
 
 
+def test_layers_that_share_the_cache_of_another_gpu_have_copies_of_it() -> None:
+    sharing = replace(MODEL.layers[0], key=0, value=0)
+    model = replace(MODEL, layers=(*MODEL.layers[:4], *(sharing,) * 3))
+    whole = plan(Parts(MODEL), Load(2, 512, gpus=TWO)).gpus
+
+    first, second = plan(Parts(model), Load(2, 512, gpus=TWO)).gpus
+
+    assert first == whole[0]
+    assert second.kv_cache == 0
+    assert second.compute == whole[1].compute + 4 * 3 * (2 * 512 * KV // 7)
+
+
+def test_main_memory_has_the_inputs_of_layers() -> None:
+    without, with_them = (
+        plan(Parts(replace(MODEL, layer_inputs=number)), Load(2, 512, gpus=ONE)).host
+        for number in (0, 700)
+    )
+
+    assert with_them.compute == without.compute + 512 * 700 * 4
+
+
 def test_rows_are_divided_by_shares() -> None:
     first, second = plan(
         Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="row", shares=(3, 1)))
