@@ -37,7 +37,7 @@ LLAMA_FIT_PARAMS = shlex.split(
 
 _BUFFER = re.compile(r"(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 
-_KINDS = {
+KINDS = {
     "model": "weights",
     "KV": "kv_cache",
     "RS": "kv_cache",
@@ -99,7 +99,7 @@ def measure(path: Path, model: str, setting: Setting) -> Allocation:
         # Repacked weights are a copy, which takes time.
         extra=("--verbosity", "4", "--no-warmup", "--no-repack"),
     )
-    sizes = dict.fromkeys(_KINDS.values(), 0.0)
+    sizes = dict.fromkeys(KINDS.values(), 0.0)
     process = subprocess.Popen(
         [*LLAMA_SERVER, *argv(serving)],
         stdout=subprocess.PIPE,
@@ -111,7 +111,7 @@ def measure(path: Path, model: str, setting: Setting) -> Allocation:
     try:
         for line in process.stdout or ():
             if found := _BUFFER.search(line):
-                sizes[_KINDS[found[1]]] += float(found[2])
+                sizes[KINDS[found[1]]] += float(found[2])
             if "exiting due to" in line:
                 raise RuntimeError(f"llama-server did not load {model} with {setting}: {line}")
             if "reserve took" in line:

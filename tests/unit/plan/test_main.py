@@ -55,7 +55,7 @@ def test_a_load_that_fits_is_printed_by_kind(
     assert code == 0
     assert lines[0] == "qwen3: 28 layers, 1.1 GiB of weights, trained with 40960 tokens"
     assert lines[3].split() == [
-        *("GPU", "0", "1101", "MiB", "7168", "MiB", "64", "MiB", "0", "MiB", "500", "MiB"),
+        *("GPU", "0", "1101", "MiB", "7168", "MiB", "60", "MiB", "0", "MiB", "500", "MiB"),
         *("8.6", "GiB", "16.0", "GiB"),
     ]
     assert lines[4].split()[:4] == ["main", "memory", "243", "MiB"]
@@ -103,7 +103,7 @@ def test_slots_without_a_context_select_a_column(
         ["4096", "4.2 GiB"],
         ["8192", "6.9 GiB"],
         ["16384", "12.1 GiB"],
-        ["32768", "(22.7 GiB)"],
+        ["32768", "(22.6 GiB)"],
     ]
 
 
@@ -135,7 +135,7 @@ def test_the_layers_that_fit_are_chosen(qwen: Path, capsys: pytest.CaptureFixtur
 
     assert main([str(qwen), *load]) == 0
 
-    assert "layers on GPUs: 15 of 29\n" in capsys.readouterr().out
+    assert "layers on GPUs: 14 of 29\n" in capsys.readouterr().out
 
 
 def test_bars_show_the_largest_context(qwen: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -345,5 +345,5 @@ def test_the_settings_of_a_server_are_planned() -> None:
 
     load = load_of(LlamaServer.parse(raw), 8 * GIB)
 
-    gpus = Gpus((8 * GIB,) * 4, 20, "row", (1, 2, 3, 4))
+    gpus = Gpus((8 * GIB,) * 4, 20, "row", (1, 2, 3, 4), remote=2)
     assert load == Load(2, 4096, "q8_0", True, 1024, 256, gpus=gpus)

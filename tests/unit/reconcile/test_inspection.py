@@ -54,7 +54,7 @@ async def test_headers_are_read_once_and_the_job_is_removed(
     await operator.reconcile()
 
     assert waiting == ("Unknown", "ReadingHeader", "waiting for the headers of the model's files")
-    assert fits(cluster) == ("True", "Fits", "4 slots x 4096 tokens need 10.9 GiB of 15.0 GiB")
+    assert fits(cluster) == ("True", "Fits", "4 slots x 4096 tokens need 10.8 GiB of 15.0 GiB")
     assert inspections(cluster) == []
     memory = server_status(cluster)["memory"]
     assert memory["gpuBytes"] == 15 * 1024**3

@@ -6,11 +6,16 @@ of activations of each step is from measurements of llama.cpp's CPU backend, who
 of the other backends.
 """
 
+from collections.abc import Iterable
+
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer
 from slotkeeper.llamacpp.memory.load import Load
 
 _BYTES = 4
 """Of an activation."""
+
+_INDEX_BYTES = 8
+"""Of the index of a cell."""
 
 _EMBEDDINGS = 5
 """Vectors of all tokens that are kept beside those of a step: the input of the batch, the input and
@@ -22,6 +27,20 @@ _ATTENTION_EMBEDDINGS = 3
 
 def layer_bytes(model: Dimensions, layer: Layer, load: Load) -> int:
     """Return the bytes of the largest step of a layer, without the inputs of the batch."""
+    return max(_steps(model, layer, load)) * _BYTES
+
+
+def copied_layer_bytes(model: Dimensions, layer: Layer, load: Load, kv_cache: int) -> int:
+    """Return the same where a GPU computes a layer that is in main memory: the weights are copied
+    to it, one tensor at a time, and for the attention the KV cache of the layer."""
+    feed_forward, recurrent, attention = (
+        numbers * _BYTES for numbers in _steps(model, layer, load)
+    )
+    return max(max(feed_forward, recurrent) + layer.largest_tensor, attention + kv_cache)
+
+
+def _steps(model: Dimensions, layer: Layer, load: Load) -> tuple[int, int, int]:
+    """Return the activations of the feed-forward part, the recurrent part, and the attention."""
     kept = _kept(model)
     feed_forward = kept + layer.feed_forward
     if not load.flash_attention:
@@ -30,14 +49,13 @@ def layer_bytes(model: Dimensions, layer: Layer, load: Load) -> int:
         feed_forward += layer.query if layer.normalizes_attention else 0
     elif model.parallel and _is_quantized(load):
         feed_forward += model.embedding
-    steps = [
+    return (
         feed_forward * load.tokens,
         (kept + layer.recurrent) * load.tokens + _states(layer, load),
         (kept + layer.flash_attention) * load.tokens
         if load.flash_attention
         else _attention(model, layer, load),
-    ]
-    return max(steps) * _BYTES
+    )
 
 
 def output_bytes(model: Dimensions, load: Load) -> int:
@@ -46,23 +64,52 @@ def output_bytes(model: Dimensions, load: Load) -> int:
     return kept + model.vocabulary * load.slots * _BYTES
 
 
-def input_bytes(model: Dimensions, load: Load) -> int:
-    """Return the bytes of the attention masks of a batch.
+def only_output_bytes(model: Dimensions, load: Load) -> int:
+    """Return the same where no layer is: only the last vector of each slot comes there."""
+    return (_kept(model) + model.vocabulary) * load.slots * _BYTES
+
+
+def input_bytes(model: Dimensions, layers: Iterable[Layer], load: Load) -> int:
+    """Return the bytes of the attention masks of a batch for these layers of the model.
 
     Each token has a mask of the cells of its slot.
     """
-    if not model.attends:
-        return 0
+    full, windows = _caches(layers)
     number = 2 if load.flash_attention else 4
-    if not model.caches:
-        return load.tokens * load.tokens * number * (2 if model.windows else 1)
-    cells = load.cells + sum(map(load.window_cells, model.windows))
+    if model.caches:
+        cells = full * load.cells + sum(map(load.window_cells, windows))
+    else:
+        cells = load.tokens * (2 if windows else full)
     return cells * load.tokens * number
+
+
+def index_bytes(model: Dimensions, layers: Iterable[Layer], load: Load) -> int:
+    """Return the bytes of the cells' indices of a batch for these layers of the model: without
+    flash attention, there is one of each number of the values."""
+    if load.flash_attention or not model.caches:
+        return 0
+    full, windows = _caches(layers)
+    return (full + len(windows)) * model.largest_value * load.tokens * _INDEX_BYTES
+
+
+def _caches(layers: Iterable[Layer]) -> tuple[bool, set[int]]:
+    """Return whether any layer attends to the whole context, and the windows of the others. Each
+    has masks and indices of its own."""
+    attending = [layer for layer in layers if layer.attends or layer.heads]
+    return (
+        any(not layer.window for layer in attending),
+        {layer.window for layer in attending if layer.window},
+    )
 
 
 def embedding_bytes(model: Dimensions, load: Load) -> int:
     """Return the bytes of the vectors of a batch."""
     return load.tokens * model.embedding * _BYTES
+
+
+def layer_input_bytes(model: Dimensions, load: Load) -> int:
+    """Return the bytes of the inputs of a batch's layers."""
+    return load.tokens * model.layer_inputs * _BYTES
 
 
 def logits_bytes(model: Dimensions, load: Load) -> int:

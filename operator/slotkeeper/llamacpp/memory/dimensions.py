@@ -95,16 +95,6 @@ class Dimensions:
         return ends + sum(layer.weights for layer in self.layers)
 
     @cached_property
-    def attends(self) -> bool:
-        """Whether any layer has attention."""
-        return any(layer.attends for layer in self.layers)
-
-    @cached_property
-    def windows(self) -> frozenset[int]:
-        """The sliding windows of all layers, in tokens."""
-        return frozenset(layer.window for layer in self.layers if layer.window)
-
-    @cached_property
     def largest_value(self) -> int:
         """Size of the values of a token in the KV cache of the layer with the largest ones."""
         return max((layer.value for layer in self.layers), default=0)

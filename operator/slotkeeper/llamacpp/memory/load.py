@@ -36,6 +36,13 @@ class Gpus:
     """So many of the first layers have their experts in main memory."""
     draft_layers: int = ALL_LAYERS
     """Layers of the draft on them. The output counts as one."""
+    remote: int = 0
+    """So many of the first GPUs are those of workers."""
+
+    @property
+    def first_local(self) -> int | None:
+        """Index of the GPU that computes what is in main memory; None if there is none."""
+        return self.remote if self.remote < len(self.memory) else None
 
 
 @dataclass(frozen=True)

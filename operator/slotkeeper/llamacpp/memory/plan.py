@@ -1,14 +1,18 @@
 """Adds up what llama-server allocates on each GPU, and in main memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
 from slotkeeper.llamacpp.memory.compute import (
+    copied_layer_bytes,
     embedding_bytes,
+    index_bytes,
     input_bytes,
     layer_bytes,
+    layer_input_bytes,
     logits_bytes,
+    only_output_bytes,
     output_bytes,
 )
 from slotkeeper.llamacpp.memory.dimensions import Dimensions, Layer
@@ -19,6 +23,19 @@ from slotkeeper.llamacpp.memory.projector import Projector
 
 _PIPELINE_COPIES = 4
 """Copies of a batch's inputs on each of several GPUs, which so work on several batches at once."""
+
+_HOST_EMBEDDINGS = 2
+"""Vectors of all tokens in main memory if GPUs compute: of text, and of text in a batch with
+images."""
+
+_HOST_INPUTS = 2
+"""Vectors of all tokens that are inputs of a batch, and allocated whether they are used or not."""
+
+_FIRST_INPUTS = 3
+"""Vectors of all tokens that the first GPU gets: those of text, those of images, and both."""
+
+_OTHER_INPUTS = 1
+"""Vectors of all tokens that each other GPU gets: those of the layer before."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +118,18 @@ class _Placed:
     """None in main memory."""
     kv_cache: int
     compute: int
+    compute_copied: int
+    """The same on a GPU that computes it while it is in main memory."""
     experts_moved: bool
     """Whether it is on a GPU, and its experts are in main memory."""
+
+    @property
+    def copied(self) -> int:
+        """Bytes of its largest step with what is copied to the GPU that computes it, from main
+        memory."""
+        if self.gpu is None:
+            return self.compute_copied
+        return self.compute + self.layer.largest_tensor if self.experts_moved else 0
 
     @property
     def weights(self) -> int:
@@ -117,14 +144,12 @@ class _Placement:
     layers: Sequence[_Placed]
     output: int | None
     """GPU of the output; None for main memory."""
-    inputs: int
-    """Bytes of the masks of a batch, on each."""
 
 
 def _model(model: Dimensions, load: Load) -> Plan:
     gpus = load.gpus
     every = len(model.layers) + 1
-    used = bool(gpus.memory) and gpus.layers > 0
+    used = bool(gpus.memory)
     placement = _placement(model, load, assign(len(model.layers), gpus) if used else [None] * every)
     host = _on_host(model, load, placement)
     if not used:
@@ -145,7 +170,7 @@ def _model(model: Dimensions, load: Load) -> Plan:
 def _placement(model: Dimensions, load: Load, assigned: Sequence[int | None]) -> _Placement:
     # Most models have few different layers.
     sizes = {
-        id(layer): (cache_bytes(model, layer, load), layer_bytes(model, layer, load))
+        id(layer): _sizes(model, layer, load)
         for layer in {id(layer): layer for layer in model.layers}.values()
     }
     moved = load.gpus.cpu_expert_layers
@@ -153,16 +178,28 @@ def _placement(model: Dimensions, load: Load, assigned: Sequence[int | None]) ->
         _Placed(layer, gpu, *sizes[id(layer)], gpu is not None and number < moved)
         for number, (layer, gpu) in enumerate(zip(model.layers, assigned, strict=False))
     ]
-    return _Placement(layers, assigned[-1], input_bytes(model, load))
+    return _Placement(layers, assigned[-1])
+
+
+def _sizes(model: Dimensions, layer: Layer, load: Load) -> tuple[int, int, int]:
+    kv_cache = cache_bytes(model, layer, load)
+    copied = copied_layer_bytes(model, layer, load, kv_cache)
+    return kv_cache, layer_bytes(model, layer, load), copied
 
 
 def _by_tensor(model: Dimensions, load: Load, placement: _Placement) -> tuple[Usage, ...]:
-    """Return the use of the GPUs if each tensor and its part of the KV cache is on all of them."""
+    """Return the use of the GPUs if each tensor and its part of the KV cache is on all of them. A
+    table of tokens that is also the output is whole on each."""
     layers = [replace(each, gpu=None if each.gpu is None else 0) for each in placement.layers]
     output = None if placement.output is None else 0
     whole = _on_gpu(model, load, replace(placement, layers=layers, output=output), 0)
+    table = model.table if model.tied and output is not None else 0
     return tuple(
-        replace(whole, weights=ceil(whole.weights * share), kv_cache=ceil(whole.kv_cache * share))
+        replace(
+            whole,
+            weights=table + ceil((whole.weights - table) * share),
+            kv_cache=ceil(whole.kv_cache * share),
+        )
         for share in shares(load.gpus)
     )
 
@@ -170,22 +207,67 @@ def _by_tensor(model: Dimensions, load: Load, placement: _Placement) -> tuple[Us
 def _on_gpu(model: Dimensions, load: Load, placement: _Placement, gpu: int) -> Usage:
     mine = [each for each in placement.layers if each.gpu == gpu]
     has_output = placement.output == gpu
-    if not mine and not has_output:
+    # What is in main memory is computed there for single tokens only.
+    computes_others = gpu == load.gpus.first_local
+    others = [each for each in placement.layers if _is_off(each)] if computes_others else []
+    if not mine and not has_output and not others:
         return Usage()
     weights = sum(each.weights for each in mine)
     if has_output:
         weights += model.output_weights + (model.table if model.tied else 0)
-    off = [each for each in placement.layers if each.gpu is None or each.experts_moved]
-    pipelined = len(load.gpus.memory) > 1 and not off and load.gpus.split_mode == "layer"
-    # For a batch, weights in main memory are copied to the GPU, one tensor at a time.
-    copied = max((each.layer.largest_tensor for each in off), default=0)
-    inputs = placement.inputs * (_PIPELINE_COPIES if pipelined else 1)
+    # Vectors of all tokens come with the first layer.
+    largest = _compute(model, load, mine, output=has_output)
+    if mine or others:
+        largest = max([largest, *(each.copied for each in others)])
+        computed = dict.fromkeys(each.layer for each in [*mine, *others])
+        largest += _received(model, load, placement, gpu, computed)
     return Usage(
         weights=weights,
         kv_cache=sum(each.kv_cache for each in mine),
-        compute=_compute(model, load, mine, output=has_output) + inputs + copied,
+        compute=largest,
         overhead=GPU_OVERHEAD,
     )
+
+
+def _received(
+    model: Dimensions, load: Load, placement: _Placement, gpu: int, layers: Iterable[Layer]
+) -> int:
+    """Return the bytes of the inputs of a batch on a GPU, less those that are counted in the step
+    and are in main memory, or on another GPU. The numbers are measured."""
+    inputs, indices = input_bytes(model, layers, load), index_bytes(model, layers, load)
+    if _is_pipelined(load, placement):
+        first = gpu == 0
+        vectors = _PIPELINE_COPIES * (_FIRST_INPUTS if first else _OTHER_INPUTS)
+        vectors -= 1 if first else 2
+        inputs = _PIPELINE_COPIES * (inputs + indices) - indices
+    else:
+        first = gpu == load.gpus.first_local
+        vectors = -1 if first or any(each.experts_moved for each in placement.layers) else -3
+    copies = _PIPELINE_COPIES if _is_pipelined(load, placement) else 1
+    return inputs + vectors * embedding_bytes(model, load) + copies * _foreign(placement, gpu)
+
+
+def _foreign(placement: _Placement, gpu: int) -> int:
+    """Return the bytes of KV caches elsewhere that layers of a GPU share. Each has a copy."""
+    owners: dict[int, _Placed] = {}
+    size = 0
+    for each in placement.layers:
+        if each.layer.attends:
+            owners[each.layer.window] = each
+        elif each.layer.heads and each.gpu == gpu:
+            owner = owners.get(each.layer.window, each)
+            size += owner.kv_cache if owner.gpu != gpu else 0
+    return size
+
+
+def _is_off(placed: _Placed) -> bool:
+    return placed.gpu is None or placed.experts_moved
+
+
+def _is_pipelined(load: Load, placement: _Placement) -> bool:
+    gpus = load.gpus
+    off = placement.output is None or any(map(_is_off, placement.layers))
+    return len(gpus.memory) > 1 and gpus.split_mode == "layer" and not off
 
 
 def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
@@ -194,11 +276,19 @@ def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
     has_output = placement.output is None
     weights = model.table + model.input_weights + sum(each.weights for each in mine)
     experts = sum(each.layer.experts for each in placement.layers if each.experts_moved)
-    compute = _compute(model, load, mine, output=has_output)
+    layers = dict.fromkeys(model.layers)
+    inputs = input_bytes(model, layers, load)
+    if load.gpus.memory:
+        copies = _PIPELINE_COPIES if _is_pipelined(load, placement) else 1
+        vectors = _HOST_EMBEDDINGS + _HOST_INPUTS * copies
+        inputs = copies * (inputs + index_bytes(model, layers, load))
+        compute = vectors * embedding_bytes(model, load) + layer_input_bytes(model, load) + inputs
+    else:
+        compute = _compute(model, load, mine, output=has_output) + inputs
     return Usage(
         weights=weights + experts + (model.output_weights if has_output else 0),
         kv_cache=sum(each.kv_cache for each in mine),
-        compute=max(compute, 2 * embedding_bytes(model, load)) + placement.inputs,
+        compute=compute,
         output=logits_bytes(model, load),
     )
 
@@ -206,15 +296,18 @@ def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
 def _compute(model: Dimensions, load: Load, layers: Sequence[_Placed], *, output: bool) -> int:
     """Return the bytes of the largest step."""
     largest = max((each.compute for each in layers), default=0)
-    return max(largest, output_bytes(model, load)) if output else largest
+    if not output:
+        return largest
+    return max(largest, output_bytes(model, load) if layers else only_output_bytes(model, load))
 
 
 def _projector(projector: Projector, load: Load, *, on_gpu: bool) -> Plan:
     usage = Usage(weights=projector.weights, compute=projector.compute)
-    others = _unused(load.gpus)
-    if on_gpu and others and load.gpus.layers:
-        return Plan((usage, *others[1:]), Usage())
-    return Plan(others, usage)
+    gpus, first = list(_unused(load.gpus)), load.gpus.first_local
+    if not on_gpu or first is None:
+        return Plan(tuple(gpus), usage)
+    gpus[first] = usage
+    return Plan(tuple(gpus), Usage())
 
 
 def _unused(gpus: Gpus) -> tuple[Usage, ...]:

@@ -7,7 +7,7 @@ shape than llama.cpp expects, whatever a key states.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from slotkeeper.llamacpp.gguf import MAX_TENSORS, Header, Tensor, Unreadable, Value
@@ -34,6 +34,8 @@ _LAYER = re.compile(r"blk\.(\d{1,4})\.(.+)")
 _OUTPUT = re.compile(r"output|cls|dense_|token_embd_norm$")
 """Names of tensors after the layers. LFM2 calls its last norm token_embd_norm."""
 
+_WITH_FIRST_LAYER = re.compile(r"per_layer_(model_proj|proj_norm)\.weight")
+"""Names of tensors that are where the first layer is."""
 
 _NORMS = frozenset({"ffn_norm", "post_attention_norm", "attn_output_norm"})
 """Tensors of the norm between the two parts of a layer."""
@@ -103,6 +105,8 @@ def _with_ends(
         raise UnplannableError("it has no tensor token_embd.weight")
     size = ends[table.name]
     output = sum(bytes_ for name, bytes_ in ends.items() if _OUTPUT.match(name.split(".")[0]))
+    if first := sum(bytes_ for name, bytes_ in ends.items() if _WITH_FIRST_LAYER.fullmatch(name)):
+        layers = (replace(layers[0], weights=layers[0].weights + first), *layers[1:])
     return Dimensions(
         architecture=keys.architecture,
         layers=layers,
@@ -111,7 +115,7 @@ def _with_ends(
         trained_context=keys.number("context_length", 0, MAX_NUMBER, default=0),
         table=size,
         tied="output.weight" not in ends and keys.architecture not in WITHOUT_CACHE,
-        input_weights=sum(ends.values()) - size - output,
+        input_weights=sum(ends.values()) - size - output - first,
         output_weights=output,
         layer_inputs=len(layers) * keys.size("embedding_length_per_layer_input"),
         caches=keys.architecture not in WITHOUT_CACHE,

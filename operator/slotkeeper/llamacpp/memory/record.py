@@ -26,7 +26,7 @@ from slotkeeper.llamacpp.memory.projector import Projector
 MAX_LENGTH = 3500
 """Characters of a record: a termination message has space for it, and for what is around it."""
 
-VERSION = "1"
+VERSION = "2"
 """A record of any other version is not read: the model is inspected again."""
 
 _MAX_JSON = 128 * 1024

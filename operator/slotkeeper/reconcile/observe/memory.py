@@ -255,6 +255,7 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
     if gpu.count * spec.pods_per_replica > MAX_GPUS:
         raise UnplannableError(f"more than {MAX_GPUS} GPUs of a replica are not planned")
     used = 1 if gpu.split_mode == "none" else gpu.count * spec.pods_per_replica
+    remote = max(used - gpu.count, 0)
     shares = () if gpu.split_mode == "none" else tuple(gpu.tensor_split or ())
     batch, micro = _batches(spec)
     draft = spec.speculative.draft if spec.speculative else None
@@ -275,6 +276,7 @@ def load_of(server: LlamaServer, gpu_bytes: int) -> Load:
             draft_layers=ALL_LAYERS
             if draft is None or draft.gpu_layers is None
             else draft.gpu_layers,
+            remote=remote,
         ),
     )
 

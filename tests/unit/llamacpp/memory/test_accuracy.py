@@ -127,7 +127,7 @@ def _compute_with_all_results(model: Dimensions, load: Load) -> int:
     """Return the size of the compute buffer if each token has a result, as in the tool."""
     results = 5 * embedding_bytes(model, load) + 4 * model.vocabulary * load.tokens
     usage = plan(Parts(model), load).host
-    return max(usage.compute, results + input_bytes(model, load))
+    return max(usage.compute, results + input_bytes(model, model.layers, load))
 
 
 @pytest.mark.long

@@ -83,10 +83,27 @@ def test_layers_on_the_cpu_have_their_cache_there() -> None:
 
 
 def test_a_gpu_copies_weights_from_main_memory() -> None:
+    model = replace(MODEL, layers=(replace(MODEL.layers[0], feed_forward=4000),) * 7)
+    whole = plan(Parts(model), Load(2, 512, gpus=ONE)).gpus[0]
+    partial = plan(Parts(model), Load(2, 512, gpus=replace(ONE, layers=7))).gpus[0]
+
+    assert partial.compute == whole.compute + 40_000
+
+
+def test_a_gpu_copies_the_cache_of_a_layer_from_main_memory() -> None:
     whole = plan(Parts(MODEL), Load(2, 512, gpus=ONE)).gpus[0]
     partial = plan(Parts(MODEL), Load(2, 512, gpus=replace(ONE, layers=7))).gpus[0]
 
-    assert partial.compute == whole.compute + 40_000
+    assert partial.compute == whole.compute + 2 * 512 * KV // 7
+
+
+def test_the_first_gpu_that_is_not_of_a_worker_computes_what_is_in_main_memory() -> None:
+    gpus = replace(TWO, layers=0, remote=1)
+
+    worker, local = plan(Parts(MODEL), Load(2, 512, gpus=gpus)).gpus
+
+    assert worker.total == 0
+    assert local.compute > 0
 
 
 def test_experts_of_the_first_layers_can_stay_in_main_memory() -> None:
@@ -142,10 +159,13 @@ def _calls(layers: int) -> int:
     return calls
 
 
-def test_without_layers_on_gpus_they_are_not_used() -> None:
-    planned = plan(Parts(MODEL), Load(2, 512, gpus=replace(ONE, layers=0)))
+def test_without_layers_on_gpus_the_first_one_computes_batches() -> None:
+    planned = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, layers=0)))
 
-    assert planned.gpus[0].total == 0
+    first, second = planned.gpus
+    assert (first.weights, first.kv_cache, first.overhead) == (0, 0, GPU_OVERHEAD)
+    assert first.compute > 0
+    assert second.total == 0
     assert planned.host.weights == MODEL.weights
 
 
@@ -157,12 +177,55 @@ def test_two_gpus_have_all_layers_together() -> None:
     assert first.kv_cache + second.kv_cache == 2 * 512 * KV
 
 
-def test_several_gpus_have_copies_of_the_masks_for_several_batches() -> None:
-    one = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="none"))).gpus[0]
-    two = plan(Parts(MODEL), Load(2, 512, gpus=TWO)).gpus[0]
-    mask = 512 * 512 * 2
+def test_several_gpus_have_copies_of_the_inputs_of_several_batches() -> None:
+    one = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="none")))
+    two = plan(Parts(MODEL), Load(2, 512, gpus=TWO))
+    mask, vectors = 512 * 512 * 2, 512 * 256 * 4
 
-    assert two.compute - one.compute == 3 * mask
+    assert two.gpus[0].compute - one.gpus[0].compute == 3 * mask + 12 * vectors
+    assert two.gpus[1].compute - one.gpus[0].compute == 3 * mask + 3 * vectors
+    assert two.host.compute - one.host.compute == 3 * mask + 6 * vectors
+
+
+def test_a_gpu_with_nothing_but_the_output_has_no_masks() -> None:
+    [_, last] = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, shares=(7, 1)))).gpus
+
+    assert last.weights == 150_000 + 1024
+    assert last.compute < 512 * 512 * 2
+
+
+def test_a_gpu_has_masks_only_for_its_own_layers() -> None:
+    window = replace(MODEL.layers[0], window=256)
+    model = replace(MODEL, layers=(*(window,) * 4, *MODEL.layers[:3]))
+
+    whole = plan(Parts(MODEL), Load(2, 8192, gpus=TWO)).gpus
+    window_mask, full_mask = (256 + 512) * 512 * 2, 8192 * 512 * 2
+
+    first, second = plan(Parts(model), Load(2, 8192, gpus=TWO)).gpus
+
+    assert first.compute == whole[0].compute - 4 * (full_mask - window_mask)
+    assert second == whole[1]
+
+
+def test_layers_that_share_the_cache_of_another_gpu_have_copies_of_it() -> None:
+    sharing = replace(MODEL.layers[0], key=0, value=0)
+    model = replace(MODEL, layers=(*MODEL.layers[:4], *(sharing,) * 3))
+    whole = plan(Parts(MODEL), Load(2, 512, gpus=TWO)).gpus
+
+    first, second = plan(Parts(model), Load(2, 512, gpus=TWO)).gpus
+
+    assert first == whole[0]
+    assert second.kv_cache == 0
+    assert second.compute == whole[1].compute + 4 * 3 * (2 * 512 * KV // 7)
+
+
+def test_main_memory_has_the_inputs_of_layers() -> None:
+    without, with_them = (
+        plan(Parts(replace(MODEL, layer_inputs=number)), Load(2, 512, gpus=ONE)).host
+        for number in (0, 700)
+    )
+
+    assert with_them.compute == without.compute + 512 * 700 * 4
 
 
 def test_rows_are_divided_by_shares() -> None:
@@ -195,6 +258,21 @@ def test_a_projector_is_on_the_first_gpu() -> None:
     assert with_one[1] == without[1]
 
 
+def test_a_projector_is_on_no_gpu_of_a_worker() -> None:
+    parts = Parts(MODEL, Projector(weights=5000, compute=300))
+    load = Load(2, 512, gpus=replace(TWO, remote=1))
+    without, with_one = (plan(each, load).gpus for each in (Parts(MODEL), parts))
+
+    assert with_one[0] == without[0]
+    assert with_one[1].total == without[1].total + 5300
+
+
+def test_a_table_that_is_also_the_output_is_whole_on_each_gpu_if_tensors_are_split() -> None:
+    first, second = plan(Parts(MODEL), Load(2, 512, gpus=replace(TWO, split_mode="tensor"))).gpus
+
+    assert first.weights + second.weights == 7 * 100_000 + 2 * 150_000 + 1024
+
+
 def test_a_projector_can_be_in_main_memory() -> None:
     parts = Parts(MODEL, Projector(weights=5000, compute=300), projector_on_gpu=False)
     without, with_one = (plan(each, Load(2, 512, gpus=ONE)) for each in (Parts(MODEL), parts))
@@ -214,11 +292,12 @@ def test_a_draft_model_needs_its_weights_and_a_cache_as_long() -> None:
 def test_a_draft_model_can_be_in_main_memory() -> None:
     parts = Parts(MODEL, draft=MODEL)
     alone = plan(Parts(MODEL), Load(2, 512, gpus=ONE))
-    on_cpu = plan(Parts(MODEL), Load(2, 512, gpus=Gpus(())))
+    on_cpu = plan(Parts(MODEL), Load(2, 512, gpus=replace(ONE, layers=0)))
 
     planned = plan(parts, Load(2, 512, gpus=replace(ONE, draft_layers=0)))
 
-    assert planned.gpus == alone.gpus
+    assert planned.gpus[0].weights == alone.gpus[0].weights
+    assert planned.gpus[0].kv_cache == alone.gpus[0].kv_cache
     assert planned.host == alone.host + on_cpu.host
 
 
@@ -309,7 +388,9 @@ def test_all_weights_are_somewhere(model: str, load: Load) -> None:
 
     everywhere = sum(usage.weights for usage in planned.gpus) + planned.host.weights
     assert everywhere >= parts.model.weights
-    assert everywhere <= parts.model.weights + parts.model.table + len(planned.gpus)
+    # The table that is also the output is on each GPU if tensors are split.
+    tables = max(len(planned.gpus), 1)
+    assert everywhere <= parts.model.weights + tables * parts.model.table + len(planned.gpus)
 
 
 @given(models, loads)

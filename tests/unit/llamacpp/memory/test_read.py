@@ -216,6 +216,19 @@ def test_architectures_with_another_kind_of_memory_are_an_error(tmp_path: Path) 
         read(replace(SMALL, architecture="deepseek4"), tmp_path)
 
 
+def test_the_projection_to_the_inputs_of_layers_is_where_the_first_layer_is(
+    tmp_path: Path,
+) -> None:
+    projection = ("per_layer_model_proj.weight", (64, 32), F32)
+    without = read(SMALL, tmp_path)
+
+    model = read(replace(SMALL, tensors=[*SMALL.tensors, projection]), tmp_path)
+
+    assert model.layers[0].weights == without.layers[0].weights + 64 * 32 * 4
+    assert model.layers[1:] == without.layers[1:]
+    assert model.input_weights == 0
+
+
 def test_a_model_without_a_table_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnplannableError, match="no tensor token_embd"):
         read(replace(SMALL, tensors=SMALL.tensors[1:]), tmp_path)

@@ -54,7 +54,8 @@ def test_a_draft_counts_with_its_layers() -> None:
     without = needed(PARTS)
 
     assert needed(parts, speculative=DRAFT) - without > GIB
-    assert needed(parts, speculative=on_cpu) == without
+    # The GPU computes its batches nevertheless.
+    assert 0 < needed(parts, speculative=on_cpu) - without < GIB
 
 
 @pytest.mark.parametrize(
