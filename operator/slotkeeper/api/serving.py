@@ -103,6 +103,12 @@ RULES = (
         lambda spec: spec.kv_cache_type not in _QUANTIZED or spec.flash_attention != "disabled",
     ),
     Rule(
+        "self.gpu.splitMode != 'tensor' || self.flashAttention != 'disabled'",
+        "flashAttention must not be disabled with gpu.splitMode: tensor, which llama-server does "
+        "not support: set flashAttention: auto, or gpu.splitMode: layer",
+        lambda spec: spec.gpu.split_mode != "tensor" or spec.flash_attention != "disabled",
+    ),
+    Rule(
         "!has(self.chatTemplate) || !self.jinja || self.chatTemplate == 'chatml' || "
         "self.chatTemplate.contains('{{') || self.chatTemplate.contains('{%')",
         "chatTemplate must be a Jinja template, or chatml: llama-server would treat another name "

@@ -16,6 +16,11 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "spec",
         "flashAttention must not be disabled with a quantized kvCacheType",
     ),
+    (
+        {"gpu": {"count": 2, "splitMode": "tensor"}, "flashAttention": "disabled"},
+        "spec",
+        "flashAttention must not be disabled with gpu.splitMode: tensor",
+    ),
     ({"jinja": "no"}, "spec.jinja", "must be of type boolean"),
     ({"chatTemplate": ""}, "spec.chatTemplate", "should be at least 1 chars long"),
     (

@@ -42,6 +42,10 @@ def test_compatible_fields_are_accepted(spec: dict[str, Any]) -> None:
             {"kvCacheType": "iq4_nl", "flashAttention": "disabled"},
             "flashAttention must not be disabled with a quantized kvCacheType",
         ),
+        (
+            {"gpu": {"splitMode": "tensor"}, "flashAttention": "disabled"},
+            "flashAttention must not be disabled with gpu.splitMode: tensor",
+        ),
         ({"chatTemplate": "llama3"}, "set jinja: false for llama.cpp's built-in templates"),
         (
             {"chatTemplateKwargs": {"enable_thinking": False}},
