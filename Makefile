@@ -183,7 +183,7 @@ llama-server-check-cuda = for arch in $(or $(CUDA_ARCHS),''); do \
 		exit 2; \
 	}; \
 	[[ "$${arch%[af]}" -ge $(CUDA_ARCH_MIN) ]] || { \
-		echo "image-llama-server: CUDA_ARCH $$arch is below $(CUDA_ARCH_MIN), the oldest that CUDA 13 compiles for: use an image of CUDA 12, such as llama.cpp's own, which the chart's images.llamaServerByVendor has (docs/concepts/gpus.md)" >&2; \
+		echo "image-llama-server: CUDA_ARCH $$arch is below $(CUDA_ARCH_MIN), the oldest that CUDA 13 compiles for: use an image of CUDA 12, such as llama.cpp's own, which the chart's images.llamaServerByVendor has (see: Older drivers, in docs/concepts/gpus.md)" >&2; \
 		exit 2; \
 	}; \
 done
