@@ -182,7 +182,13 @@ llama-server-check-cuda = for arch in $(or $(CUDA_ARCHS),''); do \
 		echo "image-llama-server: CUDA_ARCH must be compute capabilities, such as 75 for a T4, or '75 86', not '$(CUDA_ARCH)'" >&2; \
 		exit 2; \
 	}; \
+	[[ "$${arch%[af]}" -ge $(CUDA_ARCH_MIN) ]] || { \
+		echo "image-llama-server: CUDA_ARCH $$arch is below $(CUDA_ARCH_MIN), the oldest that CUDA 13 compiles for: use an image of CUDA 12, such as llama.cpp's own, which the chart's images.llamaServerByVendor has (see: Older drivers, in docs/concepts/gpus.md)" >&2; \
+		exit 2; \
+	}; \
 done
+# That of CUDA's compiler in requirements/llama-server-cuda.txt.
+CUDA_ARCH_MIN = 75
 llama-server-args-cuda = --build-arg CUDA_ARCH=$(call listed,$(CUDA_ARCHS))
 llama-server-args-rocm = --build-arg DEBIAN_TRIXIE=$(ROCM) --build-arg ROCM_ARCH=$(call listed,$(ROCM_ARCH))
 

@@ -34,14 +34,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def configure(form: str, level: str, *, stream: TextIO | None = None) -> None:
-    """Log to `stream` (default: standard error) in a format of FORMATS, at a level of LEVELS.
+def configure(
+    form: str, level: str, *, stream: TextIO | None = None, command: str | None = None
+) -> None:
+    """Log to `stream` (default: standard error) in a format of FORMATS, at a level of LEVELS. As
+    text, records of a `command` that a person runs look like argparse's errors.
 
     Libraries log warnings and errors only: httpx, for example, logs whole URLs, which may contain
     tokens, at level info.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(command))
     root = logging.getLogger()
     for previous in root.handlers[:]:
         if isinstance(previous.formatter, TextFormatter | JsonFormatter):
@@ -61,14 +64,21 @@ def utc_text(seconds: float) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-28T12:00:00Z INFO slotkeeper.reconcile.runtime: message`."""
+    """`2026-11-28T12:00:00Z INFO slotkeeper.reconcile.runtime: message`; of a command,
+    `slotkeeper plan: error: message`."""
+
+    def __init__(self, command: str | None = None) -> None:
+        super().__init__()
+        self._command = command
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        time = utc_text(record.created)
+        source = f"{utc_text(record.created)} {record.levelname} {record.name}"
+        if self._command:
+            source = f"{self._command}: {record.levelname.lower()}"
         # A message may contain text from a server, which must not look like a separate record.
         message = _CONTROL.sub(lambda match: repr(match[0])[1:-1], record.getMessage())
-        line = f"{time} {record.levelname} {record.name}: {message}"
+        line = f"{source}: {message}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -26,6 +26,15 @@ def test_text_is_a_line_with_time_level_name_and_message() -> None:
     )
 
 
+def test_text_of_a_command_is_as_argparse_prints_errors() -> None:
+    stream = io.StringIO()
+    logs.configure("text", "info", stream=stream, command="slotkeeper plan")
+
+    logging.getLogger("slotkeeper.a").error("no file\n%s", "x")
+
+    assert stream.getvalue() == "slotkeeper plan: error: no file\\nx\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

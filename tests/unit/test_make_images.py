@@ -230,6 +230,24 @@ def test_what_is_no_compute_capability_is_rejected(value: str) -> None:
     assert f"not '{value}'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("value", "arch"), [("70", "70"), ("6.1", "61"), ("75 50", "50"), ("72f", "72f")]
+)
+def test_what_cuda_13_does_not_compile_for_is_rejected(value: str, arch: str) -> None:
+    result = make("image-llama-server", REGISTRY, "BACKEND=cuda", f"CUDA_ARCH={value}")
+
+    assert result.returncode != 0
+    assert calls(result.stdout, "build") == []
+    assert f"CUDA_ARCH {arch} is below 75, the oldest that CUDA 13 compiles for" in result.stderr
+    assert "use an image of CUDA 12" in result.stderr
+
+
+def test_the_oldest_compute_capability_is_that_of_the_pinned_compiler() -> None:
+    pinned = (ROOT / "requirements/llama-server-cuda.txt").read_text()
+
+    assert re.search(r"^nvidia-cuda-nvcc==13\.", pinned, re.MULTILINE)
+
+
 def test_llama_servers_image_is_pushed_only_on_request() -> None:
     [pushed] = calls(make("image-llama-server", REGISTRY, "PUSH=1").stdout, "push")
 

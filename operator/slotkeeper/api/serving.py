@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from slotkeeper.api import flash_attention
 from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.json_object import JsonObject
 from slotkeeper.api.validation import ApiModel, Rule
@@ -84,7 +85,6 @@ class Embeddings(ApiModel):
     /v1/rerank. Default: the default in the model's file. Example: mean"""
 
 
-_QUANTIZED = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 _BATCH_FLAGS = ("-b", "--batch-size", "-ub", "--ubatch-size")
 
 
@@ -97,16 +97,15 @@ def _is_template(spec: Any) -> bool:
 
 RULES = (
     Rule(
-        f"!(self.kvCacheType in {list(_QUANTIZED)}) || self.flashAttention != 'disabled'",
-        "flashAttention must not be disabled with a quantized kvCacheType, which llama-server "
-        "does not support: set flashAttention: auto, or kvCacheType: f16",
-        lambda spec: spec.kv_cache_type not in _QUANTIZED or spec.flash_attention != "disabled",
+        f"!(self.kvCacheType in {list(flash_attention.QUANTIZED)}) || "
+        "self.flashAttention != 'disabled'",
+        flash_attention.FOR_CACHE,
+        lambda spec: flash_attention.allows_cache(spec.flash_attention, spec.kv_cache_type),
     ),
     Rule(
         "self.gpu.splitMode != 'tensor' || self.flashAttention != 'disabled'",
-        "flashAttention must not be disabled with gpu.splitMode: tensor, which llama-server does "
-        "not support: set flashAttention: auto, or gpu.splitMode: layer",
-        lambda spec: spec.gpu.split_mode != "tensor" or spec.flash_attention != "disabled",
+        flash_attention.FOR_SPLIT,
+        lambda spec: flash_attention.allows_split(spec.flash_attention, spec.gpu.split_mode),
     ),
     Rule(
         "!has(self.chatTemplate) || !self.jinja || self.chatTemplate == 'chatml' || "

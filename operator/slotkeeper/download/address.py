@@ -90,6 +90,8 @@ def redact(url: str) -> str:
     if not netloc:
         # A URL with a mistake, such as https:/USER:PASSWORD@HOST.
         path = path.rpartition("@")[2]
+        if path.startswith("/") and url[len(scheme) :].startswith(":///"):
+            return f"{scheme}://{path}"
     return urlunsplit((scheme, netloc.rpartition("@")[2], path, "", ""))
 
 

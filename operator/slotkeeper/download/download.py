@@ -434,7 +434,7 @@ def _partial_files(
 
 def _transfer_with_retries(file: RemoteFile, part: PartialFile, environment: Environment) -> None:
     """Complete `part` with verified content, or only until its header is accepted."""
-    progress = Progress(environment.clock, file.path, environment.tracker)
+    progress = Progress(environment.clock, file.path, environment.tracker, header=file.header_only)
     connections = Connections(fast=environment.fast)
 
     def attempt() -> None:

@@ -25,7 +25,7 @@ from slotkeeper.llamacpp.memory.read import read_dimensions
 from slotkeeper.llamacpp.memory.verdict import judge
 from slotkeeper.plan import report
 from slotkeeper.plan.headers import Headers, headers
-from slotkeeper.plan.options import Options, parse
+from slotkeeper.plan.options import COMMAND, Options, parse
 
 EXIT_DOES_NOT_FIT = 3
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str]) -> int:
     """Read the headers, and print the plan. --help describes the exit status."""
     options = parse(argv)
-    logs.configure(options.download.log_format, options.download.log_level)
+    logs.configure(options.download.log_format, options.download.log_level, command=COMMAND)
     with Redaction(options.download.secret_files).of_logs():
         try:
             return _plan(options)
@@ -84,6 +84,7 @@ def _plan(options: Options) -> int:
 def _verdict(parts: Parts, load: Load) -> int:
     """Print whether it fits; return the exit status."""
     if not load.gpus.memory:
+        print("", report.main_memory(parts, load), sep="\n")
         return 0
     verdict = judge(parts, load)
     print("", verdict.message, sep="\n")

@@ -5,9 +5,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
 
 from slotkeeper import flags, logs
-from slotkeeper.api import quantity
+from slotkeeper.api import flash_attention, quantity
 from slotkeeper.api.model_url import HUB_ENDPOINT, is_local
 from slotkeeper.download import options as download
 from slotkeeper.download.address import host_of, redact
@@ -17,6 +20,8 @@ from slotkeeper.llamacpp.argv import ALL_LAYERS
 from slotkeeper.llamacpp.kv_cache import BITS_PER_VALUE
 from slotkeeper.llamacpp.memory.dimensions import UnplannableError
 from slotkeeper.llamacpp.memory.load import Gpus, Load
+
+COMMAND = "slotkeeper plan"
 
 EXIT_CODES = """\
 examples:
@@ -117,7 +122,17 @@ def _load(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Loa
         parser.error(f"{PlanFlags.GPU_LAYERS} requires {PlanFlags.GPU}")
     if arguments.draft_gpu_layers is not None and not (memory and arguments.draft):
         parser.error(f"{PlanFlags.DRAFT_GPU_LAYERS} requires {PlanFlags.GPU} and {PlanFlags.DRAFT}")
+    if arguments.cpu_moe_layers and not memory:
+        parser.error(f"{PlanFlags.CPU_MOE_LAYERS} requires {PlanFlags.GPU}")
+    if arguments.embeddings and arguments.draft:
+        parser.error(f"{PlanFlags.DRAFT} must not be set with {PlanFlags.EMBEDDINGS}")
     layers = arguments.gpu_layers
+    if layers == AUTOMATIC and not (arguments.slots and arguments.context):
+        parser.error(
+            f"{PlanFlags.GPU_LAYERS} {AUTOMATIC} requires {PlanFlags.SLOTS} and "
+            f"{PlanFlags.CONTEXT}: how many layers fit depends on them"
+        )
+    _require_valid(parser, arguments)
     try:
         load = Load(
             arguments.slots or 1,
@@ -141,9 +156,41 @@ def _load(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Loa
     return load
 
 
+def _require_valid(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Require what the API requires of a server with these settings."""
+    mode = arguments.flash_attention
+    if not flash_attention.allows_cache(mode, arguments.kv_cache_type):
+        parser.error(flash_attention.FOR_CACHE)
+    if not flash_attention.allows_split(mode, arguments.split_mode):
+        parser.error(flash_attention.FOR_SPLIT)
+
+
+class _Once(argparse.Action):
+    """Stores a value, and rejects a second one: argparse would silently ignore the first."""
+
+    def __init__(self, *args: Any, example: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._example = example
+        self._set = False
+
+    @override
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if self._set:
+            instead = f": write {option_string} {self._example}" if self._example else ""
+            raise argparse.ArgumentError(self, f"must not be repeated{instead}")
+        self._set = True
+        setattr(namespace, self.dest, values)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "slotkeeper plan",
+        COMMAND,
         description="Plan the memory of a model: print how many slots with how much context fit "
         "into GPUs. Of the model, only the GGUF header is read.",
         epilog=EXIT_CODES,
@@ -158,16 +205,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         PlanFlags.GPU,
+        action=_Once,
+        example="15Gi,15Gi",
         type=_sizes,
         default=(),
         metavar="SIZE,SIZE…",
         help="memory of each GPU, such as 16Gi,16Gi (default: no GPU)",
     )
     parser.add_argument(
-        PlanFlags.SLOTS, type=flags.positive, metavar="N", help="slots (default: 1, 2, 4, … 64)"
+        PlanFlags.SLOTS,
+        action=_Once,
+        type=flags.positive,
+        metavar="N",
+        help="slots (default: 1, 2, 4, … 64)",
     )
     parser.add_argument(
         PlanFlags.CONTEXT,
+        action=_Once,
         type=flags.positive,
         metavar="TOKENS",
         help="context of a slot (default: 4096, and twice as much up to the model's)",
@@ -186,30 +240,36 @@ def _parser() -> argparse.ArgumentParser:
 def _add_load(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         PlanFlags.KV_CACHE_TYPE,
+        action=_Once,
         choices=list(BITS_PER_VALUE),
         default="f16",
         help="data type of the KV cache (default: %(default)s)",
     )
     parser.add_argument(
         PlanFlags.FLASH_ATTENTION,
+        action=_Once,
         choices=["auto", "enabled", "disabled"],
         default="auto",
         help="auto: as if enabled, which it is on most GPUs (default: %(default)s)",
     )
     parser.add_argument(
         PlanFlags.GPU_LAYERS,
+        action=_Once,
         type=_layers,
         metavar="N|auto",
         help="layers on the GPUs; auto: as many as fit (default: all)",
     )
     parser.add_argument(
         PlanFlags.SPLIT_MODE,
+        action=_Once,
         choices=["layer", "row", "tensor", "none"],
         default="layer",
         help="split of the model across several GPUs (default: %(default)s)",
     )
     parser.add_argument(
         PlanFlags.TENSOR_SPLIT,
+        action=_Once,
+        example="3,1",
         type=_shares,
         default=(),
         metavar="SHARE,SHARE…",
@@ -217,6 +277,7 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         PlanFlags.CPU_MOE_LAYERS,
+        action=_Once,
         type=flags.count,
         default=0,
         metavar="N",
@@ -226,13 +287,20 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         PlanFlags.EMBEDDINGS, action="store_true", help="serve embeddings instead of text"
     )
     parser.add_argument(
-        PlanFlags.MMPROJ, metavar="FILE_OR_URL", help="multimodal projector of the model"
+        PlanFlags.MMPROJ,
+        action=_Once,
+        metavar="FILE_OR_URL",
+        help="multimodal projector of the model",
     )
     parser.add_argument(
-        PlanFlags.DRAFT, metavar="FILE_OR_URL", help="draft model for speculative decoding"
+        PlanFlags.DRAFT,
+        action=_Once,
+        metavar="FILE_OR_URL",
+        help="draft model for speculative decoding",
     )
     parser.add_argument(
         PlanFlags.DRAFT_GPU_LAYERS,
+        action=_Once,
         type=flags.count,
         metavar="N",
         help="layers of the draft on the GPUs (default: all)",

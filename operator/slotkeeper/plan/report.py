@@ -40,6 +40,15 @@ def breakdown(parts: Parts, load: Load) -> str:
     return _table(rows)
 
 
+def main_memory(parts: Parts, load: Load) -> str:
+    """Return what a load without GPUs needs, as a sentence."""
+    need = gib(plan(parts, load).host.total)
+    return (
+        f"{_count(load.slots)} x {load.context_per_slot} tokens need {need} of main memory, "
+        "without GPUs"
+    )
+
+
 def slots_by_context(
     parts: Parts, load: Load, slots: Sequence[int], contexts: Sequence[int]
 ) -> str:

@@ -36,3 +36,19 @@ def test_an_unknown_total_is_omitted(tmp_path: Path, caplog: pytest.LogCaptureFi
         Progress(lambda: 0.0).started(part)
 
     assert caplog.messages == ["downloading: 4 bytes"]
+
+
+def test_of_a_header_the_size_of_the_file_is_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    now = 100.0
+    with PartialFile(tmp_path / "model.part", "source") as part:
+        progress = Progress(lambda: now, header=True)
+        part.restart(validator=None, total=50_000_000)
+        progress.started(part)
+        now += 10
+        part.append(bytes(10_000_000))
+        progress.received(part)
+
+    assert caplog.messages == ["received for the header: 10000000 bytes, 1.0 MB/s"]

@@ -1,5 +1,6 @@
 """`slotkeeper plan` of files, and of models on real hosts."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -126,8 +127,11 @@ def test_without_gpus_main_memory_is_planned(
     assert main([str(qwen), "--slots", "2", "--context", "4096"]) == 0
 
     out = capsys.readouterr().out
-    assert "GPU" not in out
+    assert "GPU 0" not in out
     assert "main memory  1101 MiB" in out
+    need = re.search(r"main memory  .* (\d\.\d GiB)$", out, re.MULTILINE)
+    assert need
+    assert out.endswith(f"\n\n2 slots x 4096 tokens need {need[1]} of main memory, without GPUs\n")
 
 
 def test_the_layers_that_fit_are_chosen(qwen: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +175,9 @@ def test_only_the_beginning_of_a_model_is_received(
 
     assert main([host.url, "--gpu", "16Gi", "--slots", "8", "--context", "8192"]) == 0
 
-    assert "need 8.6 GiB of 16.0 GiB" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "need 8.6 GiB of 16.0 GiB" in printed.out
+    assert printed.err == ""
     assert sum(sent) < 64 * 1024**2 < qwen.stat().st_size
 
 
@@ -229,6 +235,16 @@ def test_a_model_that_cannot_be_planned_is_an_error(
     assert main([host.url, "--gpu", "16Gi", "--tries", "1"]) == exit_status
 
     assert message in caplog.text
+
+
+def test_an_error_is_printed_as_those_of_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "missing.gguf"
+
+    assert main([str(path)]) == 1
+
+    assert capsys.readouterr().err.startswith(f"slotkeeper plan: error: {path}: No such file")
 
 
 def test_an_error_has_no_credentials_of_the_url(
