@@ -411,8 +411,8 @@ async def test_a_config_map_without_keys_and_invalid_prompts_are_reported() -> N
         report = await stack.report()
         assert (report["reason"], report["prompts"]) == ("PromptInvalid", 1)
         for part in (
-            "prompts[0]: it is no JSON",
-            'prompts[1]: it is no chat: it must be an object with "messages"',
+            "prompts[0]: it is not JSON",
+            'prompts[1]: it is not a chat: it must be an object with "messages"',
             "prompts[3]: each of its messages must be an object with a role",
             "ConfigMap beginnings does not exist, or has no keys",
         ):
