@@ -28,7 +28,7 @@ def parse(body: bytes | str, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> A
 
     Raises BoundsError if it is longer than `max_bytes` (characters, if it is text), nested deeper
     than `max_depth`, or contains NaN, Infinity, a number beyond 64 bits or a lone surrogate, and
-    another ValueError if it is no JSON in UTF-8.
+    another ValueError if it is not JSON in UTF-8.
     """
     if len(body) > max_bytes:
         raise BoundsError(f"{len(body)} bytes, at most {max_bytes}")
@@ -98,7 +98,7 @@ def _float(digits: str) -> float:
 
 
 def _constant(name: str) -> Any:
-    raise BoundsError(f"contains {name}, which is no JSON")
+    raise BoundsError(f"contains {name}, which is not JSON")
 
 
 _DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant)

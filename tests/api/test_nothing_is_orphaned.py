@@ -67,11 +67,23 @@ class Operators:
 @pytest.fixture
 def operators(api: ApiServer, tmp_path: Path) -> Iterator[Operators]:
     create(api, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    create(api, *rbac_manifests())
+    create(api, claim("prompts"), *rbac_manifests())
     with garbage_collector(api, tmp_path / "kube-controller-manager.log"):
         operators = Operators(api, tmp_path)
         yield operators
         operators.close()
+
+
+def claim(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "accessModes": ["ReadWriteMany"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
 
 
 def server(name: str, rng: Random) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class PrimeReport:
     """Beginnings of the spec and of its ConfigMap."""
     learned: int = 0
     tokens_last_hour: int = 0
-    """Tokens that new replicas computed for them."""
+    """Tokens that new replicas computed for them, without parts that were aborted."""
     replicas: int = 0
     """Replicas that compute them now. They have no slots yet, but get queued requests at once."""
 

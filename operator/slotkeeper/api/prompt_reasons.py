@@ -36,7 +36,8 @@ PROBLEMS = (
         (Reason.PROMPT_INVALID,),
         _PROBLEM,
         "a prompt of `prime` cannot be used, or its ConfigMap does not exist or has no keys; "
-        "replicas compute the others. The message has the cause",
+        "replicas compute the others. The message has the cause. What a replica has rejected is "
+        "reported until it is changed, or the next replica computes it",
     ),
     ReasonDoc(
         (_PRIMED,),
@@ -44,6 +45,7 @@ PROBLEMS = (
         _PROBLEM,
         "the last new replica did not compute all prompts of `prime` within its `maxSeconds`, or "
         "its llama-server failed meanwhile; it serves requests. Use fewer or shorter prompts, or "
-        "increase `maxSeconds`",
+        "increase `maxSeconds`. With a prompt that is not computed any more, llama-server ended "
+        "twice: change it",
     ),
 )

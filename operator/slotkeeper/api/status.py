@@ -112,8 +112,8 @@ class PrimeStatus(ApiModel):
     """Number of beginnings that the balancer has learned from requests. Example: 5"""
 
     tokens_last_hour: Int64 = 0
-    """Tokens that new replicas computed before they got requests, in the last hour.
-    Example: 4123"""
+    """Tokens that new replicas computed before they got requests, in the last hour. Without the
+    last part of one that a request or the time limit has ended. Example: 4123"""
 
     replicas: Count = 0
     """Number of replicas that compute beginnings now. They get queued requests at once.

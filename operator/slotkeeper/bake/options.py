@@ -130,7 +130,7 @@ def _require_downloadable(parser: argparse.ArgumentParser, url: str) -> None:
             parser.error(error.message)
     else:
         parser.error(
-            f"{redact(url)} is no URL that begins with {SCHEMES}; if it is a local file, {own}"
+            f"{redact(url)} is not a URL that begins with {SCHEMES}; if it is a local file, {own}"
         )
 
 

@@ -39,7 +39,11 @@ class PrimingMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         for name, text, value in (
             ("primed_prompts", "Beginnings of prompts that new replicas computed.", self.prompts),
-            ("primed_tokens", "Tokens that new replicas computed for them.", self.tokens),
+            (
+                "primed_tokens",
+                "Tokens that new replicas computed for them, without aborted parts.",
+                self.tokens,
+            ),
             ("priming_seconds", "Time for which new replicas computed them.", self.seconds),
         ):
             yield CounterMetricFamily(f"{self._prefix}_{name}", text, value=value)

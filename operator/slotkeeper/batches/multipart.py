@@ -95,7 +95,7 @@ class FormParser:
             self._buffer.clear()
             return None
         if after != b"\r\n":
-            raise BadForm("a line of the form begins with its boundary, but is no delimiter")
+            raise BadForm("a line of the form begins with its boundary, but is not a delimiter")
         end = head.find(b"\r\n\r\n", start)
         if end < 0:
             if len(head) >= start + MAX_PART_HEAD:

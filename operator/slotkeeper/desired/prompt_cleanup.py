@@ -3,8 +3,9 @@
 The folder is not an object that the garbage collector deletes, and nothing of the server is left
 to remove it. So the Job is created with the server, suspended, and has no owner: it outlives the
 server, and shows the operator at any later time, also after a restart, that there is a folder to
-remove. The operator resumes it when neither the server nor a pod of it exists. A finalizer would do
-the same, but would keep servers and namespaces from being deleted without the operator.
+remove. The operator resumes it when neither the server nor a pod of it exists, or deletes it if the
+claim does not exist either. A finalizer would do the same, but would keep servers and namespaces
+from being deleted without the operator.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ TRIES = 7
 """Pods that may fail, with pauses of eleven minutes together."""
 
 DEADLINE_SECONDS = 3600
-"""From when it is resumed: if the claim was deleted too, its pod never starts."""
+"""From when it is resumed: if the claim is deleted then, its pod never starts."""
 
 KEPT_SECONDS = 3600
 """How long it can be looked at after it has ended."""

@@ -65,7 +65,7 @@ def headers_of(paths: Sequence[Path]) -> list[FileHeader]:
     for path in paths:
         with path.open("rb") as file:
             if file.read(4) != b"GGUF":
-                raise UnplannableError("it is no GGUF file")
+                raise UnplannableError("it is not a GGUF file")
             found.append(read_header(file))
     return found
 

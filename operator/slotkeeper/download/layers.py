@@ -256,7 +256,7 @@ class LayerFile(PartialFile):
         if is_above or not entry.is_file:
             kind = "folder" if is_above else "regular file"
             raise DownloadError(
-                Reason.MODEL_NOT_FOUND, f"{image.url}: /{shown(entry.name)} is no {kind}"
+                Reason.MODEL_NOT_FOUND, f"{image.url}: /{shown(entry.name)} is not a {kind}"
             )
         return True
 

@@ -157,7 +157,8 @@ class TarStream:
 def malformed(details: str) -> DownloadError:
     """Return the error of an archive that cannot be read."""
     return DownloadError(
-        Reason.MODEL_DOWNLOAD_REJECTED, f"a layer of the image is no valid tar archive: {details}"
+        Reason.MODEL_DOWNLOAD_REJECTED,
+        f"a layer of the image is not a valid tar archive: {details}",
     )
 
 

@@ -67,8 +67,8 @@ def is_form(request: Request) -> bool:
 def model_in_small_json(body: bytes) -> str | None:
     """Return the model of a body of up to `request_body.SMALL` bytes; None if it names none.
 
-    Raises HttpError with status 400 if it is no JSON object, nested too deeply, has several
-    `model` fields, or one that is no text.
+    Raises HttpError with status 400 if it is not a JSON object, nested too deeply, has several
+    `model` fields, or one that is not text.
     """
     check_depth(body)
     try:
@@ -264,7 +264,7 @@ def _invalid_form() -> HttpError:
     return HttpError(
         400,
         "invalid_form",
-        "the body is no plain form: send multipart/form-data, in which each part has one header "
+        "the body is not a plain form: send multipart/form-data, in which each part has one header "
         'Content-Disposition: form-data; name="..."',
     )
 
@@ -273,6 +273,6 @@ def _invalid_json() -> HttpError:
     return HttpError(
         400,
         "invalid_json",
-        "the body is no JSON object, so that it names no model: send JSON, or name the model in "
+        "the body is not a JSON object, so that it names no model: send JSON, or name the model in "
         "the path, /models/NAME/v1/..., or in the header X-Model",
     )

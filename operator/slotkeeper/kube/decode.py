@@ -37,7 +37,7 @@ _TOKEN = re.compile(rf"{_STRING.pattern}|[\[{{]+|[\]}}]+", re.DOTALL)
 
 
 def decode_object(body: bytes) -> Manifest:
-    """Return the object, or its outline. Raises ValueError if the body is no JSON object."""
+    """Return the object, or its outline. Raises ValueError if the body is not a JSON object."""
     return _Cursor(body).manifest()
 
 

@@ -30,7 +30,7 @@ examples:
 
 exit status:
   0   the plan is printed; with --slots and --context, they fit
-  1   permanent error: not found, forbidden, no GGUF, an architecture that is not planned, …
+  1   permanent error: not found, forbidden, not a GGUF file, an architecture that is not planned, …
   2   invalid command line
   3   --slots and --context do not fit
   75  too many failures of the network or the server

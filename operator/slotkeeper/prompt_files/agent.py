@@ -275,7 +275,7 @@ def _body(request: Request) -> Mapping[str, Any]:
     try:
         tree = parse(request.body, max_bytes=MAX_BODY, max_depth=2)
     except ValueError as error:
-        raise _invalid(f"the body is no JSON within bounds: {error}") from None
+        raise _invalid(f"the body is not JSON within bounds: {error}") from None
     if not isinstance(tree, dict):
         raise _invalid("the body must be a JSON object")
     return tree

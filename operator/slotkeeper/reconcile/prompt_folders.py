@@ -7,7 +7,8 @@ Each has a suspended Job: see `desired.prompt_cleanup`.
 | the server's folder, with the desired name | suspended | kept                       |
 |                                            | ended     | deleted, and created again |
 | the server's folder, with another name     | any       | deleted: an older template |
-| a folder that no server and no pod uses    | suspended | resumed                    |
+| a folder that no server and no pod uses    | suspended | resumed; deleted if its    |
+|                                            |           | claim does not exist       |
 | a folder that only a pod uses              | suspended | kept until the pod ends    |
 
 A Job that is running or has ended, of a folder that is not in use, is left to its time to live.
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from slotkeeper.desired import names, prompt_volume
 from slotkeeper.kube.cluster import UNREADABLE, Cluster, Manifest
-from slotkeeper.kube.kinds import JOBS, LLAMA_SERVERS
+from slotkeeper.kube.kinds import JOBS, LLAMA_SERVERS, PERSISTENT_VOLUME_CLAIMS
 from slotkeeper.kube.objects import Child, Key, child, with_precondition
 from slotkeeper.reconcile.watch.store import Store
 
@@ -75,6 +76,13 @@ class PromptFolders:
             return
         found = await self.cluster.get(JOBS, key.namespace, job["metadata"]["name"])
         if found is None or UNREADABLE in found or found["metadata"]["uid"] != _uid(job):
+            return
+        claim = await self.cluster.get(
+            PERSISTENT_VOLUME_CLAIMS, key.namespace, folder_of(found).claim
+        )
+        if claim is None or "deletionTimestamp" in claim["metadata"]:
+            # There are no files, and its pod would wait for the claim.
+            await self._delete(found)
             return
         metadata = {name: found["metadata"][name] for name in ("name", "namespace", "labels")}
         # If the server uses the folder again, this was no change by others.

@@ -100,7 +100,7 @@ def test_an_image_without_a_registry_is_invalid(
         ([], "--model is required"),
         (
             ["--model", "./quick.gguf"],
-            "./quick.gguf is no URL that begins with http://, https://, hf",
+            "./quick.gguf is not a URL that begins with http://, https://, hf",
         ),
         (["--model", "ftp://h/a.gguf"], "oci://; if it is a local file, COPY it"),
         (["--model", "hf://org"], "hf://org is not of the form hf://ORG/REPOSITORY"),

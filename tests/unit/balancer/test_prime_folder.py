@@ -51,7 +51,7 @@ async def test_the_keys_are_in_the_order_of_their_names(reader: Reader) -> None:
 async def test_a_key_that_is_only_an_ending_is_a_chat(reader: Reader) -> None:
     (reader.path / ".json").write_text("{")
     found, _ = await reader.read()
-    assert "it is no JSON" in str(found["key .json"])
+    assert "it is not JSON" in str(found["key .json"])
 
 
 async def test_only_changes_are_reported(reader: Reader) -> None:
@@ -73,9 +73,9 @@ async def test_what_cannot_be_used_is_reported_by_its_key(reader: Reader) -> Non
     found, _ = await reader.read()
 
     reasons = {key: str(each) for key, each in found.items()}
-    assert reasons.pop("key a.json").startswith("it is no JSON")
+    assert reasons.pop("key a.json").startswith("it is not JSON")
     assert reasons == {
-        "key b": "it is no text in UTF-8",
+        "key b": "it is not text in UTF-8",
         "key c": f"it has more than {MAX_BYTES} bytes",
         "key d": "it is empty",
     }

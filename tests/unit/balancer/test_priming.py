@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from typing_extensions import override
 
-from balancer_harness import FAST_TIMEOUTS, Balancer, run_balancer
-from fake_llama import Call, FakeLlama, never_respond
-from primed_slots import PrimedSlots
+from balancer_harness import FAST_TIMEOUTS
+from fake_llama import Call, never_respond
+from primed_stack import CHAT, LONG_SYSTEM, SYSTEM, TEXT, chat, run_primed
 from raw_http import post
 from slotkeeper.api.primed_prompts import PromptKind, SpecPrompt
 from slotkeeper.balancer.priming.beginnings import RenderedPrompt
@@ -22,65 +20,11 @@ from slotkeeper.llamacpp.slots import Slot
 from slotkeeper.scheduling import AffinityLimits, QueueLimits
 from wait_until import until
 
-SYSTEM = "You are helpful. " * 20
-LONG_SYSTEM = "You are helpful. " * 70
-CHAT = SpecPrompt(
-    PromptKind.CHAT, json.dumps({"messages": [{"role": "system", "content": SYSTEM}]})
-)
-TEXT = SpecPrompt(PromptKind.TEXT, "Release notes of version 1. " * 10)
-OPTIONS = PrimingOptions(20)
 NO_CACHE = AffinityLimits(cached_prompts=0)
 
 
-def chat(user: str, system: str = SYSTEM) -> bytes:
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return post("/v1/chat/completions", json.dumps({"messages": messages}).encode())
-
-
-@dataclass
-class Primed:
-    """A busy replica, and a new one."""
-
-    balancer: Balancer
-    old: FakeLlama
-    new: FakeLlama
-    slots: PrimedSlots
-
-    def start(self) -> None:
-        """Report the new replica as ready, beside the old one."""
-        self.balancer.proxy.set_replicas({self.old.name: True, self.new.name: True})
-
-    async def join(self) -> None:
-        self.start()
-        await until(lambda: self.is_ready)
-
-    @property
-    def is_ready(self) -> bool:
-        replica = self.balancer.dispatcher.replicas.get(self.new.name)
-        return replica is not None and replica.ready
-
-    async def report(self) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.balancer.admin_json("/autoscaling"))["prime"]
-        return found
-
-    def aborted(self, reason: str) -> float:
-        return self.balancer.metric("priming_aborted_total", reason=reason)
-
-
-@asynccontextmanager
-async def run(
-    *prompts: SpecPrompt, slots: int = 2, options: PrimingOptions = OPTIONS, **settings: Any
-) -> AsyncIterator[Primed]:
-    async with FakeLlama(1) as old, FakeLlama(slots, host="127.0.0.2") as new:
-        # Its slots hold something, as those of a replica that has served before.
-        PrimedSlots(old).slots[0].tokens = (9,)
-        primed = PrimedSlots(new)
-        async with run_balancer(old, priming=options, primed=prompts, **settings) as balancer:
-            yield Primed(balancer, old, new, primed)
-
-
 async def test_a_new_replica_has_computed_the_beginnings_before_it_gets_requests() -> None:
-    async with run(CHAT, TEXT) as stack:
+    async with run_primed(CHAT, TEXT) as stack:
         await stack.join()
 
         # The template merges the system prompt into the first message of the user.
@@ -110,7 +54,7 @@ async def test_a_new_replica_has_computed_the_beginnings_before_it_gets_requests
 
 
 async def test_nothing_is_computed_twice_where_llama_server_cannot_go_back() -> None:
-    async with run(CHAT, TEXT) as stack:
+    async with run_primed(CHAT, TEXT) as stack:
         stack.slots.goes_back = False
         await stack.join()
         assert stack.slots.texts() == [f"\x01<user>{SYSTEM.strip()}\n\n", "\x01" + TEXT.source]
@@ -120,17 +64,17 @@ async def test_nothing_is_computed_twice_where_llama_server_cannot_go_back() -> 
 
 
 async def test_a_replica_that_has_served_before_is_not_primed_again() -> None:
-    async with run(CHAT) as stack:
+    async with run_primed(CHAT) as stack:
         stack.slots.slots[1].tokens = (1, 2, 3)
         await stack.join()
         assert stack.slots.computed == []
 
 
 async def test_without_a_cache_in_memory_only_slots_are_filled() -> None:
-    async with run(CHAT, TEXT, slots=1, affinity=NO_CACHE) as stack:
+    async with run_primed(CHAT, TEXT, slots=1, affinity=NO_CACHE) as stack:
         await stack.join()
         assert stack.slots.texts() == [f"\x01<user>{SYSTEM.strip()}\n\n"]
-    async with run(CHAT, TEXT, slots=1) as stack:
+    async with run_primed(CHAT, TEXT, slots=1) as stack:
         await stack.join()
         assert stack.slots.texts() == ["\x01" + TEXT.source]
         assert stack.balancer.metric("primed_prompts_total") == 2
@@ -138,12 +82,16 @@ async def test_without_a_cache_in_memory_only_slots_are_filled() -> None:
 
 @pytest.mark.parametrize("slots", [1, 2])
 async def test_a_queued_request_gets_a_slot_at_once(slots: int) -> None:
-    async with run(CHAT, slots=slots) as stack:
+    async with run_primed(CHAT, slots=slots) as stack:
         stack.slots.hold()
         stack.start()
         await stack.new.wait_calls(5)  # of the template, the tokenizer, and the first chunk
         assert not stack.is_ready
-        assert (await stack.report())["replicas"] == 1
+        report = await stack.report()
+        assert (report["replicas"], report["message"]) == (
+            1,
+            "a new replica computes the prompts now; requests that are queued meanwhile end that",
+        )
         stack.old.script = never_respond
         busy = await stack.balancer.start_request(post("/completion", b'{"prompt": "x"}'))
         stack.slots.before_response = None
@@ -160,7 +108,7 @@ async def test_a_queued_request_gets_a_slot_at_once(slots: int) -> None:
 
 async def test_a_request_that_begins_so_waits_for_the_part_that_is_computed() -> None:
     long = json.dumps({"messages": [{"role": "system", "content": LONG_SYSTEM}]})
-    async with run(SpecPrompt(PromptKind.CHAT, long), TEXT) as stack:
+    async with run_primed(SpecPrompt(PromptKind.CHAT, long), TEXT) as stack:
         may_compute = asyncio.Event()
 
         async def wait(call: Call) -> None:
@@ -184,7 +132,7 @@ async def test_a_request_that_begins_so_waits_for_the_part_that_is_computed() ->
 
 
 async def test_a_replica_for_which_a_request_is_queued_is_not_primed() -> None:
-    async with run(CHAT) as stack:
+    async with run_primed(CHAT) as stack:
         stack.balancer.proxy.set_replicas({})
         client = await stack.balancer.start_request(chat("Hello?"))
         stack.balancer.proxy.set_replicas({stack.new.name: True})
@@ -194,12 +142,12 @@ async def test_a_replica_for_which_a_request_is_queued_is_not_primed() -> None:
 
 
 async def test_without_a_queue_the_only_replica_is_not_primed() -> None:
-    async with run(CHAT, queue_limits=QueueLimits(max_queued=0)) as stack:
+    async with run_primed(CHAT, queue_limits=QueueLimits(max_queued=0)) as stack:
         stack.balancer.proxy.set_replicas({})
         stack.balancer.proxy.set_replicas({stack.new.name: True})
         await until(lambda: stack.is_ready)
         assert stack.slots.computed == []
-        stack.balancer.proxy.set_replicas({stack.old.name: True})
+        stack.leave()
         await until(lambda: stack.balancer.dispatcher.has_replica)
         await stack.join()
         assert stack.slots.computed
@@ -208,13 +156,13 @@ async def test_without_a_queue_the_only_replica_is_not_primed() -> None:
 async def test_a_replica_that_hangs_gets_requests_after_the_limit() -> None:
     timeouts = replace(FAST_TIMEOUTS, slot_release=0.05)
     options = PrimingOptions(0.05)
-    async with run(CHAT, TEXT, options=options, timeouts=timeouts) as stack:
+    async with run_primed(CHAT, TEXT, options=options, timeouts=timeouts) as stack:
         stack.slots.hold()
         await stack.join()
         assert stack.aborted("timeout") == 1
         report = await stack.report()
         assert report["reason"] == "PrimingFailed"
-        assert "not all prompts were computed in 0.05 s, only those before " in report["message"]
+        assert report["message"] == "no prompt was computed in 0.05 s: prompts[0] takes longer"
         # The slot that was computing is free again, too.
         await until(lambda: stack.balancer.dispatcher.busy_slots == 0)
 
@@ -223,7 +171,7 @@ async def test_a_replica_that_hangs_gets_requests_after_the_limit() -> None:
 async def test_a_beginning_that_is_rejected_is_reported_and_the_others_are_computed(
     path: str,
 ) -> None:
-    async with run(CHAT, TEXT) as stack:
+    async with run_primed(CHAT, TEXT) as stack:
         stack.slots.rejecting = {path}
         await stack.join()
         report = await stack.report()
@@ -234,7 +182,7 @@ async def test_a_beginning_that_is_rejected_is_reported_and_the_others_are_compu
 
 @pytest.mark.parametrize("path", ["/apply-template", "/tokenize"])
 async def test_an_internal_error_of_a_prompt_is_its_own(path: str) -> None:
-    async with run(CHAT, TEXT) as stack:
+    async with run_primed(CHAT, TEXT) as stack:
         stack.slots.failing = {path}
         await stack.join()
         report = await stack.report()
@@ -245,7 +193,7 @@ async def test_an_internal_error_of_a_prompt_is_its_own(path: str) -> None:
 
 
 async def test_a_beginning_that_does_not_fit_into_a_slot_is_reported() -> None:
-    async with run(TEXT) as stack:
+    async with run_primed(TEXT) as stack:
         stack.slots.context = 100
         await stack.join()
         message = f"prompts[0]: {len(TEXT.source) + 1} tokens, and a slot has 100"
@@ -253,7 +201,7 @@ async def test_a_beginning_that_does_not_fit_into_a_slot_is_reported() -> None:
 
 
 async def test_a_beginning_with_which_llama_server_ends_twice_is_not_tried_again() -> None:
-    async with run(CHAT, TEXT) as stack:
+    async with run_primed(CHAT, TEXT) as stack:
 
         async def crash(call: Call) -> None:
             if b'"id_slot": 0' in call.body:
@@ -267,15 +215,20 @@ async def test_a_beginning_with_which_llama_server_ends_twice_is_not_tried_again
             report = await stack.report()
             assert report["reason"] == "PrimingFailed"
             assert ("is not computed any more" in report["message"]) == (count == 2)
-            stack.balancer.proxy.set_replicas({stack.old.name: True})
+            stack.leave()
 
         stack.slots.before_response = None
         await stack.join()
         assert stack.slots.texts() == ["\x01" + TEXT.source, ""]
+        report = await stack.report()
+        assert (report["reason"], report["message"]) == (
+            "PrimingFailed",
+            "prompts[0] is not computed any more: llama-server ended with it twice",
+        )
 
 
 async def test_a_replica_that_reports_no_slots_gets_requests_after_the_limit() -> None:
-    async with run(CHAT, options=PrimingOptions(0.05)) as stack:
+    async with run_primed(CHAT, options=PrimingOptions(0.05)) as stack:
         report, calls = stack.new.state_scripts["/slots"], 0
 
         async def hang(call: Call) -> None:
@@ -291,13 +244,13 @@ async def test_a_replica_that_reports_no_slots_gets_requests_after_the_limit() -
 
 
 async def test_a_replica_that_has_ended_before_is_not_the_fault_of_a_prompt() -> None:
-    async with run(CHAT) as stack:
+    async with run_primed(CHAT) as stack:
         priming = stack.balancer.proxy.priming
         assert priming
         for _ in range(3):
             priming._llama = lambda _host, _port: Refusing()
             await stack.join()
-            stack.balancer.proxy.set_replicas({stack.old.name: True})
+            stack.leave()
         assert "any more" not in (await stack.report())["message"]
 
 
@@ -317,12 +270,12 @@ class Refusing(PrimedLlama):
 
 
 async def test_a_template_with_which_llama_server_ends_twice_is_not_tried_again() -> None:
-    async with run(CHAT, TEXT) as stack:
+    async with run_primed(CHAT, TEXT) as stack:
         stack.slots.ending = "messages"
         for count in (1, 2):
             await stack.join()
             assert stack.aborted("failed") == count
-            stack.balancer.proxy.set_replicas({stack.old.name: True})
+            stack.leave()
         assert "prompts[0] is not computed any more" in (await stack.report())["message"]
 
         await stack.join()
@@ -330,7 +283,7 @@ async def test_a_template_with_which_llama_server_ends_twice_is_not_tried_again(
 
 
 async def test_a_replica_with_an_internal_error_gets_requests() -> None:
-    async with run(CHAT) as stack:
+    async with run_primed(CHAT) as stack:
         stack.slots.failing = {"/completion"}
         await stack.join()
         assert stack.aborted("failed") == 1
@@ -338,7 +291,7 @@ async def test_a_replica_with_an_internal_error_gets_requests() -> None:
 
         # Neither is its prompt to blame.
         stack.slots.failing = set()
-        stack.balancer.proxy.set_replicas({stack.old.name: True})
+        stack.leave()
         await stack.join()
         assert (await stack.report())["reason"] == "Active"
         assert stack.balancer.metric("primed_prompts_total") == 1
@@ -346,7 +299,7 @@ async def test_a_replica_with_an_internal_error_gets_requests() -> None:
 
 async def test_what_requests_share_is_learned_and_computed() -> None:
     options = PrimingOptions(20, learned=True)
-    async with run(options=options) as stack:
+    async with run_primed(options=options) as stack:
         await stack.join()
         assert stack.slots.computed == []
         balancer = stack.balancer
@@ -367,7 +320,7 @@ async def test_what_requests_share_is_learned_and_computed() -> None:
 
 async def test_nothing_of_a_learned_request_is_shown() -> None:
     options = PrimingOptions(20, learned=True)
-    async with run(options=options) as stack:
+    async with run_primed(options=options) as stack:
         balancer = stack.balancer
         for user in ("Hello?", "Why?"):
             await balancer.request(chat(user, LONG_SYSTEM))
@@ -384,13 +337,13 @@ async def test_nothing_of_a_learned_request_is_shown() -> None:
 
 async def test_a_learned_beginning_that_is_rejected_is_forgotten() -> None:
     options = PrimingOptions(20, learned=True)
-    async with run(options=options) as stack:
+    async with run_primed(options=options) as stack:
         for user in ("Hello?", "Why?"):
             await stack.balancer.request(chat(user, LONG_SYSTEM))
         stack.slots.context = 100
         await stack.join()
         stack.slots.context = 4096
-        stack.balancer.proxy.set_replicas({stack.old.name: True})
+        stack.leave()
         await stack.join()
         assert stack.slots.computed == []
         assert (await stack.report())["reason"] == "Active"
@@ -413,7 +366,7 @@ async def test_requests_that_have_not_one_text_are_not_learned(
     prompt: Callable[[str, str], object],
 ) -> None:
     options = PrimingOptions(20, learned=True)
-    async with run(options=options) as stack:
+    async with run_primed(options=options) as stack:
         stack.old.script = accept
         balancer = stack.balancer
         for number in range(10):
@@ -435,7 +388,7 @@ async def test_requests_that_have_not_one_text_are_not_learned(
 
 async def test_a_standby_forgets_what_was_learned() -> None:
     options = PrimingOptions(20, learned=True)
-    async with run(options=options) as stack:
+    async with run_primed(options=options) as stack:
         for user in ("Hello?", "Why?"):
             await stack.balancer.request(chat(user, LONG_SYSTEM))
         stack.balancer.proxy.become_standby(None)
@@ -450,7 +403,7 @@ async def test_a_config_map_without_keys_and_invalid_prompts_are_reported() -> N
         for source in ("no JSON", "[]", '{"messages": []}', '{"messages": ["hello"]}')
     ]
     options = PrimingOptions(20, config_map="beginnings")
-    async with run(*invalid, TEXT, options=options) as stack:
+    async with run_primed(*invalid, TEXT, options=options) as stack:
         priming = stack.balancer.proxy.priming
         assert priming
         priming.set_mounted({}, "")
@@ -458,8 +411,8 @@ async def test_a_config_map_without_keys_and_invalid_prompts_are_reported() -> N
         report = await stack.report()
         assert (report["reason"], report["prompts"]) == ("PromptInvalid", 1)
         for part in (
-            "prompts[0]: it is no JSON",
-            'prompts[1]: it is no chat: it must be an object with "messages"',
+            "prompts[0]: it is not JSON",
+            'prompts[1]: it is not a chat: it must be an object with "messages"',
             "prompts[3]: each of its messages must be an object with a role",
             "ConfigMap beginnings does not exist, or has no keys",
         ):
@@ -468,10 +421,10 @@ async def test_a_config_map_without_keys_and_invalid_prompts_are_reported() -> N
 
 
 async def test_a_withdrawn_replica_is_primed_no_longer() -> None:
-    async with run(CHAT) as stack:
+    async with run_primed(CHAT) as stack:
         stack.slots.hold()
         stack.start()
         calls = await stack.new.wait_calls(5)
-        stack.balancer.proxy.set_replicas({stack.old.name: True})
+        stack.leave()
         await calls[-1].disconnected.wait()
         assert not stack.is_ready

@@ -222,8 +222,8 @@ def test_upper_layers_hide_lower_ones(
             Reason.MODEL_NOT_FOUND,
             "/m is a link to d\\n: name the file itself",
         ),
-        (([{"m": b""}], "/m/a.gguf"), Reason.MODEL_NOT_FOUND, "/m is no folder"),
-        (([{"m": None}], "/m"), Reason.MODEL_NOT_FOUND, "/m is no regular file"),
+        (([{"m": b""}], "/m/a.gguf"), Reason.MODEL_NOT_FOUND, "/m is not a folder"),
+        (([{"m": None}], "/m"), Reason.MODEL_NOT_FOUND, "/m is not a regular file"),
         (([{"a.gguf": b"<html>"}], ""), Reason.MODEL_NOT_GGUF, "it is a web page"),
         (([{"a.gguf": BODY[:-1]}], ""), Reason.MODEL_DOWNLOAD_INCOMPLETE, "has only a part of it"),
         (([{"mmproj-a.gguf": BODY}], ""), Reason.MODEL_NOT_FOUND, "no file whose name ends with"),
@@ -338,10 +338,10 @@ def test_a_wrong_sha256_is_noticed(
     ("layer", "message"),
     [
         ((f"{TAR}+zstd", b"zstd", None), "are compressed with zstd, which is not supported"),
-        ((GZIP, b"no gzip", None), "is no valid tar archive: gzip: "),
+        ((GZIP, b"no gzip", None), "is not a valid tar archive: gzip: "),
         ((GZIP, gzip.compress(tar({"m.gguf": BODY}))[:-9], None), "it ends early"),
         ((TAR, tar({"m.gguf": BODY})[: 512 + len(BODY) - 1], None), "it ends early"),
-        ((TAR, b"x" * 512, None), "is no valid tar archive"),
+        ((TAR, b"x" * 512, None), "is not a valid tar archive"),
     ],
 )
 def test_a_malformed_layer_is_rejected(

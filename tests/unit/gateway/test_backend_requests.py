@@ -101,7 +101,7 @@ def test_the_model_in_a_form_is_that_of_the_backend() -> None:
     assert rewritten(request(head + b"a" + rest, headers=FORM), "b") == head + b"b" + rest
     # A form that names none.
     assert rewritten(request(rest[2:], headers=FORM), "b") == head + b"b" + rest
-    with pytest.raises(HttpError, match="the body is no plain form"):
+    with pytest.raises(HttpError, match="the body is not a plain form"):
         rewritten(request(b"xyz", headers=FORM), "b")
 
 

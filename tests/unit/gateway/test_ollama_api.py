@@ -300,7 +300,7 @@ async def test_only_the_models_of_a_key_are_listed() -> None:
         (get("/api/"), 404, "path /api/ not found"),
         (get("/api/chat"), 405, "expected POST"),
         (post("/api/tags"), 405, "expected GET"),
-        (post("/api/chat", b"no JSON"), 400, "no JSON object"),
+        (post("/api/chat", b"no JSON"), 400, "not a JSON object"),
         (post("/api/chat", b'{"model":7}'), 400, "model must be a string"),
         (post("/api/chat", b'{"model":"a","model":"b"}'), 400, "several model fields"),
         (post("/api/chat", b"[" * 10_000), 400, "nested more than"),

@@ -128,7 +128,7 @@ def test_a_tool_call_that_is_cut_off_is_left_out_only_at_the_limit(finish: str) 
         [last] = chat.last(DURATIONS, AT)
         assert last["done_reason"] == "length"
     else:
-        with pytest.raises(BadResponse, match="the arguments of f are no JSON"):
+        with pytest.raises(BadResponse, match="the arguments of f are not JSON"):
             chat.last(DURATIONS, AT)
 
 

@@ -266,7 +266,7 @@ def test_a_file_that_is_no_model_is_an_error(
 
     assert main([str(path)]) == 1
 
-    assert f"{path}: it is no GGUF file" in caplog.text
+    assert f"{path}: it is not a GGUF file" in caplog.text
 
 
 def test_a_model_that_is_no_projector_is_named(

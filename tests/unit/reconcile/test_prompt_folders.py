@@ -9,9 +9,27 @@ from fake_cluster import FakeCluster
 from llamaservers import IMAGES
 from operator_harness import KEY, Operator, apply_server, deploy, event_reasons, update_spec
 from slotkeeper.kube.cluster import Manifest, Unreachable
-from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, LLAMA_SERVERS, PODS
+from slotkeeper.kube.kinds import (
+    DEPLOYMENTS,
+    JOBS,
+    LLAMA_SERVERS,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+)
 
-ON_CLAIM = {"claimName": "prompts"}
+CLAIM = "prompts"
+ON_CLAIM = {"claimName": CLAIM}
+
+
+@pytest.fixture(autouse=True)
+def _claim(cluster: FakeCluster) -> None:
+    cluster.put(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": CLAIM, "namespace": KEY.namespace},
+        }
+    )
 
 
 def jobs(cluster: FakeCluster) -> list[Manifest]:
@@ -86,6 +104,39 @@ async def test_a_deleted_server_s_folder_is_removed_after_its_last_pod(
     cluster.writes.clear()
     await operator.reconcile()
     assert cluster.writes == []
+
+
+async def test_no_job_waits_for_a_claim_that_does_not_exist(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.remove(PERSISTENT_VOLUME_CLAIMS, KEY.namespace, CLAIM)
+    await deploy(cluster, operator, promptCache=ON_CLAIM)
+    assert suspended(cluster) == [True]  # the claim may be created later
+    delete_server(cluster)
+    end_pods(cluster)
+
+    await operator.reconcile()
+
+    assert jobs(cluster) == []
+
+
+async def test_no_job_waits_for_a_claim_that_is_being_deleted(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, promptCache=ON_CLAIM)
+    deletion = {"deletionTimestamp": "2026-11-01T12:00:00Z"}
+    cluster.edit(
+        PERSISTENT_VOLUME_CLAIMS,
+        KEY.namespace,
+        CLAIM,
+        lambda claim: claim["metadata"].update(deletion),
+    )
+    delete_server(cluster)
+    end_pods(cluster)
+
+    await operator.reconcile()
+
+    assert jobs(cluster) == []
 
 
 async def test_a_pod_that_has_ended_is_not_waited_for(

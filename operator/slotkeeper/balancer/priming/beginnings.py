@@ -73,7 +73,7 @@ def from_source(name: str, prompt: SpecPrompt) -> Beginning:
 
 
 def from_learned(number: int, learned: Learned) -> Beginning | None:
-    """Return a learned beginning; None if a prompt is no text, as of images."""
+    """Return a learned beginning; None if a prompt is not text, as of images."""
     first, second = (_rendered(each) for each in (learned.first, learned.second))
     if first is None or second is None:
         return None
@@ -92,10 +92,10 @@ def _chat(source: str) -> dict[str, Any]:
     try:
         body = parse(source, max_bytes=MAX_BYTES, max_depth=_MAX_DEPTH)
     except ValueError as error:
-        raise ValueError(f"it is no JSON: {error}") from None
+        raise ValueError(f"it is not JSON: {error}") from None
     messages = body.get("messages") if isinstance(body, dict) else None
     if not isinstance(messages, list) or not messages:
-        raise ValueError('it is no chat: it must be an object with "messages"')
+        raise ValueError('it is not a chat: it must be an object with "messages"')
     if not all(isinstance(each, dict) and isinstance(each.get("role"), str) for each in messages):
         raise ValueError("each of its messages must be an object with a role")
     return {name: value for name, value in body.items() if name != "stream"}

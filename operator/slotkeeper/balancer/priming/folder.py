@@ -77,6 +77,6 @@ def _read(path: Path) -> SpecPrompt:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8") from None
+        raise ValueError("it is not text in UTF-8") from None
     is_chat = path.name.endswith(".json")
     return SpecPrompt(PromptKind.CHAT if is_chat else PromptKind.TEXT, text)

@@ -1,11 +1,11 @@
 """Priming of new replicas, as the balancer that is the leader does it."""
 
 import asyncio
-import itertools
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from slotkeeper.api.demand_report import PrimeReport
@@ -36,6 +36,9 @@ _MAX_COMPARED = 16
 _MAX_SUSPECTS = 64
 _MAX_ENDS = 2
 """A process may have ended for another reason once."""
+_ENDED_TWICE = "llama-server ended with it twice"
+_TRIED = "new replicas compute the prompts before they get requests"
+_UNTRIED = "the next new replica computes the prompts before it gets requests"
 _MAX_SHOWN = 5
 """Problems in a message."""
 _KINDS = {
@@ -73,7 +76,7 @@ class Priming:
         self._inline_problems: list[str] = []
         self._mounted_problems: list[str] = []
         self._failure = ""
-        self._rejected: dict[str, str] = {}
+        self._results: dict[object, str] = {}  # of the last replica that tried each, by identity
         self._suspects: dict[object, int] = {}  # how often llama-server ended with each
         self._learned = LearnedPrompts() if options.learned else None
         self._learned_count = 0
@@ -94,7 +97,6 @@ class Priming:
         named = {f"prompts[{at}]": prompt for at, prompt in enumerate(prompts)}
         found: Found = {name: _parsed(name, prompt) for name, prompt in named.items()}
         self._inline, self._inline_problems = _split(found)
-        self._rejected.clear()
 
     def set_mounted(self, found: Found, problem: str) -> None:
         """Set the beginnings of the ConfigMap; `problem`: why they cannot be read."""
@@ -107,11 +109,17 @@ class Priming:
         if problems != self._mounted_problems and problems:
             _log.warning("prompts of ConfigMap %s: %s", name, "; ".join(problems))
         self._mounted_problems = problems
-        self._rejected.clear()
 
     def _beginnings(self) -> list[Beginning]:
-        every = [*self._inline, *self._mounted, *self._learned_beginnings()]
-        return [each for each in every if self._suspects.get(each.identity, 0) < _MAX_ENDS]
+        every = [*self._configured, *self._learned_beginnings()]
+        return [each for each in every if not self._ends_llama(each)]
+
+    @property
+    def _configured(self) -> list[Beginning]:
+        return [*self._inline, *self._mounted]
+
+    def _ends_llama(self, beginning: Beginning) -> bool:
+        return self._suspects.get(beginning.identity, 0) >= _MAX_ENDS
 
     def _learned_beginnings(self) -> Iterator[Beginning]:
         if self._learned is None:
@@ -190,11 +198,7 @@ class Priming:
             await asyncio.gather(work, queued, return_exceptions=True)
             self._metrics.seconds += self._loop.time() - began
             self._running -= 1
-        if ended:
-            self._rejected.clear()
-        for beginning, reason in replica.rejected:
-            if not self._forget(beginning):
-                self._rejected[beginning.name] = reason
+        self._record(replica.results)
         if not work.cancelled() and (error := work.exception()):
             return self._failed(replica, error)
         if not ended:
@@ -242,19 +246,21 @@ class Priming:
             self._metrics.aborts.inc(Abort.TIMEOUT)
             seconds = f"{self._options.max_seconds:g} s"
             if replica.current:
-                before = f"only those before {replica.current.name}"
-                self._failure = f"not all prompts were computed in {seconds}, {before}"
+                self._failure = _timeout(replica, replica.current.name, seconds)
             else:
                 self._failure = f"llama-server did not respond to /slots in {seconds}"
             _log.warning("replica %s: %s", replica.name, self._failure)
         return AfterPriming.COMPUTING if replica.is_computing else AfterPriming.IDLE
 
-    def _forget(self, beginning: Beginning) -> bool:
-        """Forget a beginning that cannot be computed; return whether it was learned."""
-        if self._learned is None or beginning.learned is None:
-            return False
-        self._learned.discard(beginning.learned)
-        return True
+    def _record(self, results: Iterable[tuple[Beginning, str]]) -> None:
+        """Keep what a replica found out about each beginning, as long as its text is the same."""
+        for beginning, rejection in results:
+            if beginning.learned is None:
+                self._results[beginning.identity] = rejection
+            elif self._learned and rejection:
+                self._learned.discard(beginning.learned)
+        used = {each.identity for each in self._configured}
+        self._results = {each: found for each, found in self._results.items() if each in used}
 
     def _failed(self, replica: ReplicaPriming, error: BaseException) -> AfterPriming:
         self._metrics.aborts.inc(Abort.FAILED)
@@ -291,20 +297,39 @@ class Priming:
         return PrimeReport(
             reason,
             message,
-            prompts=len(self._inline) + len(self._mounted),
+            prompts=len(self._configured),
             learned=self._learned_count,
             tokens_last_hour=sum(tokens for _, tokens in self._computed),
             replicas=self._running,
         )
 
     def _reason(self) -> tuple[Reason, str]:
-        rejected = (f"{name}: {reason}" for name, reason in self._rejected.items())
+        tried = [(each.name, self._results.get(each.identity)) for each in self._configured]
+        rejected = [f"{name}: {result}" for name, result in tried if result]
         problems = [*self._inline_problems, *self._mounted_problems, *rejected]
         if problems:
-            return Reason.PROMPT_INVALID, "; ".join(itertools.islice(problems, _MAX_SHOWN))
+            return Reason.PROMPT_INVALID, "; ".join(islice(problems, _MAX_SHOWN))
         if self._failure:
             return Reason.PRIMING_FAILED, self._failure
-        return Reason.ACTIVE, "new replicas compute the prompts before they get requests"
+        if ending := [each.name for each in self._configured if self._ends_llama(each)]:
+            reasons = (f"{name} is not computed any more: {_ENDED_TWICE}" for name in ending)
+            return Reason.PRIMING_FAILED, "; ".join(islice(reasons, _MAX_SHOWN))
+        if self._running:
+            return Reason.ACTIVE, _running(self._running)
+        if tried and all(result is None for _, result in tried):
+            return Reason.ACTIVE, _UNTRIED
+        return Reason.ACTIVE, _TRIED
+
+
+def _running(replicas: int) -> str:
+    compute = "a new replica computes" if replicas == 1 else f"{replicas} new replicas compute"
+    return f"{compute} the prompts now; requests that are queued meanwhile end that"
+
+
+def _timeout(replica: ReplicaPriming, name: str, seconds: str) -> str:
+    if any(not rejection for _, rejection in replica.results):
+        return f"not all prompts were computed in {seconds}, only those before {name}"
+    return f"no prompt was computed in {seconds}: {name} takes longer"
 
 
 def _is_end(error: BaseException) -> bool:

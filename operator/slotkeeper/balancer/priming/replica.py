@@ -53,8 +53,8 @@ class ReplicaPriming:
     """It ends after the current chunk."""
     is_computing: bool = False
     """llama-server may be computing, also after this was canceled."""
-    rejected: list[tuple[Beginning, str]] = field(default_factory=list)
-    """Beginnings that cannot be computed, and why not."""
+    results: list[tuple[Beginning, str]] = field(default_factory=list)
+    """Beginnings that were tried, and why one cannot be computed; empty if it can."""
     _primed: list[Primed] = field(default_factory=list)
     _goes_back: bool | None = None
     """llama-server can compute the end of a prompt again, and not only all of it. None: not known.
@@ -78,7 +78,9 @@ class ReplicaPriming:
                     break
             except RejectedError as error:
                 _log.warning("replica %s: cannot prime %s: %s", self.name, beginning.name, error)
-                self.rejected.append((beginning, str(error)))
+                self.results.append((beginning, str(error)))
+            else:
+                self.results.append((beginning, ""))
         await self._use_again()
 
     async def _prime(self, beginning: Beginning, slots: Sequence[Slot]) -> bool:

@@ -132,12 +132,12 @@ def _constant(_: str) -> Any:
     raise ValueError
 
 
-# NaN and Infinity are no JSON.
+# NaN and Infinity are not JSON.
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_constant=_constant)
 
 
 def _invalid_json() -> HttpError:
-    return HttpError(400, "invalid_json", "the body is no JSON object")
+    return HttpError(400, "invalid_json", "the body is not a JSON object")
 
 
 def _too_large() -> HttpError:

@@ -37,7 +37,7 @@ class EmbeddingsResponse:
                 end = data.find(b"]")
                 numbers = data if end < 0 else data[:end]
                 if _NOT_NUMBERS.search(numbers):
-                    raise BadResponse("the server sent embeddings that are no numbers")
+                    raise BadResponse("the server sent embeddings that are not numbers")
                 found.append(numbers)
                 if end < 0:
                     break

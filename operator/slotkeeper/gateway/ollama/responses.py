@@ -138,7 +138,7 @@ class Generation:
                 if incomplete_last and number == len(calls):
                     # done_reason is length. Ollama's format has no part of a call.
                     break
-                raise BadResponse(f"the arguments of {call.name[:100]} are no JSON") from None
+                raise BadResponse(f"the arguments of {call.name[:100]} are not JSON") from None
             if not isinstance(arguments, dict):
                 arguments = {}
             found.append({"function": {"name": call.name, "arguments": arguments}})

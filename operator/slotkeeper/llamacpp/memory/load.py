@@ -69,7 +69,7 @@ class Load:
         if not 1 <= self.context_per_slot <= MAX_CONTEXT:
             raise UnplannableError(f"the context must be from 1 to {MAX_CONTEXT} tokens")
         if self.kv_cache_type not in BITS_PER_VALUE:
-            raise UnplannableError(f"{self.kv_cache_type!r} is no type of the KV cache")
+            raise UnplannableError(f"{self.kv_cache_type!r} is not a type of the KV cache")
         if not 1 <= self.micro_batch <= self.batch <= MAX_CONTEXT:
             raise UnplannableError("a batch must have from 1 token to the tokens of the context")
 

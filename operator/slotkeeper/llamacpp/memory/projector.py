@@ -25,7 +25,7 @@ class Projector:
 def read_projector(header: FileHeader) -> Projector:
     """Return the sizes of a projector from the header of its file. Raises UnplannableError."""
     if header.values.get("general.architecture") != "clip":
-        raise UnplannableError("it is no projector: its architecture is not clip")
+        raise UnplannableError("it is not a projector: its architecture is not clip")
     weights = 0
     for tensor in header.tensors:
         elements, size = BLOCKS.get(tensor.type, (1, 4))

@@ -74,7 +74,7 @@ def decode(record: str) -> Parts:
     """Return the sizes in a record. Raises RecordError."""
     version, _, packed = record.partition(".")
     if len(record) > MAX_LENGTH or version != VERSION:
-        raise RecordError(f"it is no record of version {VERSION}")
+        raise RecordError(f"it is not a record of version {VERSION}")
     try:
         tree = parse(_unpacked(packed), max_bytes=_MAX_JSON)
         return Parts(

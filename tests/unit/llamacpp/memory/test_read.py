@@ -315,5 +315,5 @@ def test_an_image_has_no_more_patches_than_the_maximum() -> None:
 
 
 def test_a_model_is_no_projector(tmp_path: Path) -> None:
-    with pytest.raises(UnplannableError, match="no projector"):
+    with pytest.raises(UnplannableError, match="not a projector"):
         read_projector(read_header(head(SMALL, tmp_path)))

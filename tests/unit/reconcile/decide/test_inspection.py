@@ -34,7 +34,7 @@ FILES = inspection.sources(server())
 READ: dict[str, Any] = {"memory": {"files": FILES, "record": RECORD}}
 OF_OTHER_FILES: dict[str, Any] = {"memory": {"files": "other", "record": RECORD}}
 UNPLANNABLE: dict[str, Any] = {
-    "memory": {"files": FILES, "unplannable": "it is no GGUF file", "release": __version__}
+    "memory": {"files": FILES, "unplannable": "it is not a GGUF file", "release": __version__}
 }
 OF_ANOTHER_RELEASE = {"memory": UNPLANNABLE["memory"] | {"release": "0.0.9"}}
 
