@@ -33,7 +33,7 @@ TABLE = (
         "reason. No replica starts, and running ones are kept: set a number, or what is missing",
     ),
     ReasonDoc(
-        (MEMORY, REPLICAS),
+        (MEMORY, REPLICAS, ConditionType.MODEL_READY),
         (Reason.READING_HEADER,),
         Severity.IN_PROGRESS,
         "a Job is reading the headers of the model's files; the message contains what it waits "

@@ -40,16 +40,17 @@ def read_header(pods: Sequence[Manifest]) -> Header | None:
     return None if ended is None else _header(parse_termination_message(ended) or {})
 
 
-def failure(job: Manifest | None, pods: Sequence[Manifest], wall: datetime) -> str:
-    """Why a Job, with these pods, has not reported headers; empty where it may still do so."""
+def failure(job: Manifest | None, pods: Sequence[Manifest], wall: datetime) -> Problem | None:
+    """Why a Job, with these pods, has not reported headers; None where it may still do so."""
     if job is None or phase(job) is Phase.RUNNING or report_missing_in(job, pods, wall):
-        return ""
+        return None
     name = job["metadata"]["name"]
     if phase(job) is Phase.SUCCEEDED:
-        return f"Job {name} has left no report"
-    problem = first_problem(tries(pods), _NO_GPU)
+        return Problem(Reason.HEADER_UNAVAILABLE, f"Job {name} has left no report")
+    if problem := first_problem(tries(pods), _NO_GPU):
+        return problem
     cause = condition(job, "Failed").get("message") or "no reason given"
-    return problem.message if problem else f"Job {name} failed: {cause}"
+    return Problem(Reason.HEADER_UNAVAILABLE, f"Job {name} failed: {cause}")
 
 
 def delay(

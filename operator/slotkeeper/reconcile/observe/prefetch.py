@@ -85,7 +85,7 @@ def prefetch_state(server: LlamaServer, observed: Observed, wall: datetime) -> P
     problem = problem or creation_failure(job, pods)
     if problem and problem.reason in _NOT_STARTED:
         return PrefetchState(now, delayed=problem.message)
-    problem = problem or _reported_failure(server, of_any_generation=now is Phase.FAILED)
+    problem = problem or reported_failure(server, of_any_generation=now is Phase.FAILED)
     if problem is None and now is Phase.FAILED:
         problem = _unexplained(job)
     return PrefetchState(now, problem)
@@ -131,7 +131,7 @@ def retry_in(job: Manifest, wall: datetime) -> float | None:
     return max(0.0, (due - wall).total_seconds())
 
 
-def _reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Problem | None:
+def reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Problem | None:
     """The failure in the status.
 
     It still explains most until the next try ends. And the pods that showed it may have been
