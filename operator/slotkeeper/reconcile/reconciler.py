@@ -368,7 +368,7 @@ class Reconciler:
         job = (JOBS, prefetch.name(snapshot.server))
         if job in result.applied and snapshot.observed.prefetch_job is None:
             state.events.append(prefetch_started(job[1]))
-        state.inspection = inspections.rejection(snapshot, result, moment) or state.inspection
+        inspections.record_rejection(state, snapshot, result, moment)
         scaling, replicas = decision.scaling, snapshot.observed.replicas
         if scaling.scaled and replicas and child(replicas) in result.applied:
             state.demand.scaled(scaling.change, moment.monotonic)

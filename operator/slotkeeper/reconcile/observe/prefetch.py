@@ -124,11 +124,15 @@ def retry_in(job: Manifest, wall: datetime) -> float | None:
     failed = condition(job, "Failed")
     if failed.get("status") != "True":
         return None
-    rejected = failed.get("reason") == "PodFailurePolicy"
     since = failed.get("lastTransitionTime")
-    delay = RETRY_REJECTED_AFTER if rejected else RETRY_AFTER
+    delay = RETRY_REJECTED_AFTER if is_rejected(job) else RETRY_AFTER
     due = datetime.fromisoformat(since) + delay if since else wall
     return max(0.0, (due - wall).total_seconds())
+
+
+def is_rejected(job: Manifest) -> bool:
+    """Whether a failed Job ended because a user has to do something."""
+    return bool(condition(job, "Failed").get("reason") == "PodFailurePolicy")
 
 
 def reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Problem | None:
