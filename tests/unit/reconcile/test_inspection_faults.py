@@ -293,3 +293,18 @@ async def test_a_crd_without_the_field_causes_no_passes_in_a_loop(
     assert len(operator.passes) - passes < 10
     assert condition(cluster, "FitsMemory")["status"] == "True"
     assert "memory" not in server_status(cluster)
+
+
+async def test_a_failed_job_that_a_user_deletes_is_no_drift(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, gpu=GPU)
+    put_status(cluster, failed("PodFailurePolicy", rfc3339(START)))
+    await operator.reconcile()
+
+    first = inspection(cluster)["metadata"]
+    cluster.remove(JOBS, "default", first["name"])
+    await operator.reconcile()
+
+    assert inspection(cluster)["metadata"]["uid"] != first["uid"]
+    assert event_messages(cluster, "DriftCorrected") == []
