@@ -39,6 +39,7 @@ from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
 from slotkeeper.reconcile.observe.prefetch import Phase, phase, retry_in
+from slotkeeper.reconcile.observe.terminating import released_in
 from slotkeeper.reconcile.pass_steps import PassSteps
 from slotkeeper.reconcile.prompt_folders import PromptFolders
 from slotkeeper.reconcile.report.accelerators import accepted_advisories, build_problem
@@ -308,7 +309,7 @@ class Reconciler:
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
         pods += [*observed.prefetch_pods, *observed.inspection_pods]
         waits = [not_found_in(pods, moment.wall), retry_in(job, moment.wall) if job else None]
-        waits += inspections.waits(state, observed, moment)
+        waits += [released_in(observed, moment.wall), *inspections.waits(state, observed, moment)]
         due = [moment.monotonic + seconds for seconds in waits if seconds]
         if policy and state.demand.is_warming_up(moment.monotonic):
             # Conditions are kept until then, and no change may follow.

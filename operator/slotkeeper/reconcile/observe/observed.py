@@ -18,7 +18,7 @@ from slotkeeper.reconcile.observe.memory import MemoryFacts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
 from slotkeeper.reconcile.observe.pod_templates import of_current_template
-from slotkeeper.reconcile.observe.pods import download_command
+from slotkeeper.reconcile.observe.pods import download_command, is_unschedulable
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.watch.store import Store
 
@@ -56,6 +56,8 @@ class Observed:
     has_other_files: bool = False
     """Whether the template of the replicas, of a server with `auto`, has other files of the model
     than the spec."""
+    terminating_pods: Sequence[Manifest] = ()
+    """Pods of replicas and workers that are terminating, where another one has no node."""
     compute_arches: Sequence[str] | None = None
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
     chosen_for: Sequence[str] | None = None
@@ -122,6 +124,10 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
     own = {one: item for one, item in children.items() if belongs_to(item, server)}
     workers = range(server.spec.pods_per_replica - 1)
     replicas = own.get(_replicas_of(server))
+    terminating: list[Manifest] = []
+    if any(map(is_unschedulable, [*pods[Component.REPLICA], *pods[Component.WORKER]])):
+        found = own_pods(store, server, children, workloads(server), replica_sets, terminating=True)
+        terminating = [*found[Component.REPLICA], *found[Component.WORKER]]
     return Observed(
         children=children,
         replica_pods=pods[Component.REPLICA],
@@ -142,6 +148,7 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
         has_other_files=_has_other_files(server, replicas),
+        terminating_pods=terminating,
     )
 
 

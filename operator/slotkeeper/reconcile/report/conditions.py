@@ -44,6 +44,7 @@ from slotkeeper.reconcile.observe.prefetch import (
     reported_failure,
 )
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.observe.terminating import unless_released
 from slotkeeper.reconcile.report.accelerators import LogResults, accelerator_condition
 from slotkeeper.reconcile.report.memory import memory_condition
 from slotkeeper.reconcile.report.prime import prime_condition
@@ -354,7 +355,7 @@ def _pods_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Pr
     # What keeps a pod of an older template from running is no problem of the current spec.
     pods = updated_pods(observed) or [*observed.worker_pods, *observed.replica_pods]
     found = pods_problem(pods, server.spec.gpu, observed.compute_arches)
-    found = found or missing_secret(pods, server, wall)
+    found = unless_released(found, observed, wall) or missing_secret(pods, server, wall)
     if found or not observed.unresponsive:
         return found
     # Their /health responds, so that the pods are ready.
