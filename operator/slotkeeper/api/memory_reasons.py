@@ -33,7 +33,7 @@ TABLE = (
         "reason. No replica starts, and running ones are kept: set a number, or what is missing",
     ),
     ReasonDoc(
-        (MEMORY, REPLICAS),
+        (MEMORY, REPLICAS, ConditionType.MODEL_READY),
         (Reason.READING_HEADER,),
         Severity.IN_PROGRESS,
         "a Job is reading the headers of the model's files; the message contains what it waits "
@@ -58,6 +58,6 @@ TABLE = (
         Severity.IN_PROGRESS,
         "the Job that reads the headers of the model's files has failed, or was rejected; the "
         "message contains the reason. There is another one after ten minutes, or an hour, or once "
-        "it is deleted",
+        "it is deleted, and one that was rejected is tried again from ten seconds on",
     ),
 )

@@ -32,6 +32,10 @@ DEFAULT_CACHE_RAM_MIB = 512
 all pods of the node share. Not zero, because each turn of a conversation that lost its slot would
 then process its whole prompt again."""
 
+READINESS_PERIOD_SECONDS = 5
+READINESS_FAILURES = 6
+"""Readiness probes that have to fail, in a row."""
+
 LIVENESS_PERIOD_SECONDS = 10
 """Between two liveness probes, each of which may take as long."""
 
@@ -123,9 +127,9 @@ def container(server: LlamaServer, images: Images, slot_save_path: str | None = 
         },
         "readinessProbe": {
             "httpGet": _health(),
-            "periodSeconds": 5,
+            "periodSeconds": READINESS_PERIOD_SECONDS,
             "timeoutSeconds": 10,
-            "failureThreshold": 6,
+            "failureThreshold": READINESS_FAILURES,
         },
         **_liveness(spec.unresponsive_seconds),
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sh", "-c", drain]}}},

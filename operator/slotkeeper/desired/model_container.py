@@ -1,7 +1,7 @@
 """The init container of a replica, which downloads and verifies the model's files."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from slotkeeper.api import quantity
@@ -123,6 +123,12 @@ def mounted_files(spec: LlamaServerSpec) -> list[str]:
     ]
 
 
+def downloads_files(command: Sequence[str], spec: LlamaServerSpec) -> bool:
+    """Whether this command of a download, with any settings, is for these files."""
+    files = list(_downloaded_files(spec))
+    return list(command[len(command) - len(files) :]) == files if files else not command
+
+
 def container(
     server: LlamaServer, images: Images, downloads: DownloadSettings, *, inspect: bool = False
 ) -> Manifest:
@@ -240,7 +246,6 @@ def _resources(server: LlamaServer, *, inspect: bool) -> Manifest:
 
 def _command(server: LlamaServer, downloads: DownloadSettings, *, inspect: bool) -> Iterator[str]:
     spec, model = server.spec, server.spec.model
-    targets = paths(spec)
     yield from ("slotkeeper", "download")
     progress = (DownloadFlags.PROGRESS_PORT, str(names.PROGRESS_PORT))
     yield from (DownloadFlags.INSPECT,) if inspect else progress
@@ -256,6 +261,11 @@ def _command(server: LlamaServer, downloads: DownloadSettings, *, inspect: bool)
     if model.cache.claim_name is None and model.cache.size_limit is not None:
         limit = int(quantity.parse(model.cache.size_limit))
         yield from (DownloadFlags.MAX_TOTAL_BYTES, str(limit))
+    yield from _downloaded_files(spec)
+
+
+def _downloaded_files(spec: LlamaServerSpec) -> Iterator[str]:
+    model, targets = spec.model, paths(spec)
     yield from _file(DownloadFlags.MODEL, model, targets.model)
     if model.mmproj and targets.mmproj:
         yield from _file(DownloadFlags.MMPROJ, model.mmproj, targets.mmproj)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from slotkeeper.api.server import LlamaServer
+from slotkeeper.backoff import Backoff
 from slotkeeper.desired import inspection
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import JOBS
@@ -28,6 +29,10 @@ a thousand servers, while other pods download models from the same hub."""
 COUNTED = timedelta(minutes=2)
 """How long a Job counts: the servers of one user, whose Jobs cannot run, must not keep those of
 others waiting."""
+
+RETRY_REJECTED = Backoff(10.0, RETRY_AFTER.total_seconds())
+"""Between two tries to create a Job that the API server rejects: no watch shows that a quota has
+space."""
 
 NODES_SECONDS = 60.0
 """How often the memory of nodes is looked up where `auto` waits for it: no watch shows nodes."""
@@ -138,12 +143,26 @@ def is_news(snapshot: Snapshot, written: LlamaServer) -> bool:
     return new_header or not (facts.is_recorded or recorded_choice(written, facts.settings) is None)
 
 
-def rejection(snapshot: Snapshot, result: Result, moment: Moment) -> InspectionRejection | None:
-    """Why the Job was rejected; None where it was not."""
+def record_rejection(
+    state: ServerState, snapshot: Snapshot, result: Result, moment: Moment
+) -> None:
+    """Remember whether the Job was rejected. One that exists works without the rejected change,
+    which is not tried again soon."""
     name = inspection.name(snapshot.server)
+    if (JOBS, name) in result.applied:
+        state.inspection = None
     why = result.skipped.get((JOBS, name))
     if why is None:
-        return None
-    message = f"the API server rejected Job {name}: {why}"
-    retry_at = moment.monotonic + RETRY_AFTER.total_seconds()
-    return InspectionRejection(message, snapshot.server.generation, retry_at)
+        return
+    generation, before = snapshot.server.generation, state.inspection
+    tries = 1 + (before.tries if before and before.generation == generation else 0)
+    if snapshot.observed.inspection_job:
+        wait = RETRY_AFTER.total_seconds()
+    else:
+        wait = RETRY_REJECTED.delay(tries)
+    state.inspection = InspectionRejection(
+        f"the API server rejected Job {name}: {why}; it is tried again within ten minutes",
+        generation,
+        tries,
+        moment.monotonic + wait,
+    )

@@ -53,12 +53,12 @@ class GpuMemory:
         wall = self._wall()
         # A rejected change of a Job that runs keeps it from nothing.
         rejected = "" if job else observed.inspection_rejected
-        failed = rejected or (conflict.message if conflict else failure(job, tries, wall))
+        refused = Problem(Reason.HEADER_UNAVAILABLE, rejected) if rejected else conflict
         facts = MemoryFacts(
             files=inspection.sources(server),
             settings=settings(server),
             header=header,
-            failure="" if header else failed,
+            failure=None if header else refused or failure(job, tries, wall),
             delay=delay(job, tries, server, wall)
             if job or not observed.inspections_full
             else TOO_MANY,

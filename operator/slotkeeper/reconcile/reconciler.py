@@ -39,6 +39,7 @@ from slotkeeper.reconcile.observe.missing_secrets import not_found_in
 from slotkeeper.reconcile.observe.node_cache import not_allowed
 from slotkeeper.reconcile.observe.observed import Invalid, Observed, Snapshot, account_uid, observe
 from slotkeeper.reconcile.observe.prefetch import Phase, phase, retry_in
+from slotkeeper.reconcile.observe.terminating import released_in
 from slotkeeper.reconcile.pass_steps import PassSteps
 from slotkeeper.reconcile.prompt_folders import PromptFolders
 from slotkeeper.reconcile.report.accelerators import accepted_advisories, build_problem
@@ -308,7 +309,7 @@ class Reconciler:
         pods = [*observed.replica_pods, *observed.worker_pods, *observed.balancer_pods]
         pods += [*observed.prefetch_pods, *observed.inspection_pods]
         waits = [not_found_in(pods, moment.wall), retry_in(job, moment.wall) if job else None]
-        waits += inspections.waits(state, observed, moment)
+        waits += [released_in(observed, moment.wall), *inspections.waits(state, observed, moment)]
         due = [moment.monotonic + seconds for seconds in waits if seconds]
         if policy and state.demand.is_warming_up(moment.monotonic):
             # Conditions are kept until then, and no change may follow.
@@ -368,7 +369,7 @@ class Reconciler:
         job = (JOBS, prefetch.name(snapshot.server))
         if job in result.applied and snapshot.observed.prefetch_job is None:
             state.events.append(prefetch_started(job[1]))
-        state.inspection = inspections.rejection(snapshot, result, moment) or state.inspection
+        inspections.record_rejection(state, snapshot, result, moment)
         scaling, replicas = decision.scaling, snapshot.observed.replicas
         if scaling.scaled and replicas and child(replicas) in result.applied:
             state.demand.scaled(scaling.change, moment.monotonic)

@@ -47,6 +47,8 @@ class InspectionRejection:
 
     message: str
     generation: int
+    tries: int
+    """With this spec, in a row."""
     retry_at: float
 
     def holds(self, generation: int, now: float) -> bool:

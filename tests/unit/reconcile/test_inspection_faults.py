@@ -43,10 +43,10 @@ async def test_replicas_start_though_the_job_is_rejected(
         "the headers of the model's files could not be read: the API server rejected Job "
         "chat-inspection-"
     )
-    assert fits["message"].endswith(QUOTA.message)
+    assert fits["message"].endswith(f"{QUOTA.message}; it is tried again within ten minutes")
 
 
-async def test_a_rejected_job_is_tried_again_after_ten_minutes(
+async def test_a_rejected_job_is_tried_again_after_ten_seconds(
     cluster: FakeCluster, operator: Operator
 ) -> None:
     cluster.fail(QUOTA, "apply", JOBS)
@@ -54,13 +54,32 @@ async def test_a_rejected_job_is_tried_again_after_ten_minutes(
     cluster.recover()
     cluster.requests.clear()
 
-    await operator.run_for(590)
+    await operator.run_for(9)
     early = ("apply", "Job") in cluster.requests
-    await operator.run_for(20)
+    await operator.run_for(2)
 
     assert not early
     assert inspections(cluster)
     assert condition(cluster, "FitsMemory")["reason"] == "ReadingHeader"
+
+
+async def test_a_job_that_stays_rejected_is_tried_less_often(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.fail(QUOTA, "apply", JOBS)
+    await deploy(cluster, operator, gpu=GPU)
+    cluster.requests.clear()
+    cluster.writes.clear()
+    await operator.run_for(3600)
+    tries = cluster.requests.count(("apply", "Job"))
+    written = list(cluster.writes)
+    cluster.recover()
+    await operator.run_for(600)
+
+    # After 10, 30, 70, 150, 310 and 630 seconds, and then each ten minutes.
+    assert tries == 10
+    assert written == []
+    assert inspections(cluster)
 
 
 async def test_another_spec_is_another_try(cluster: FakeCluster, operator: Operator) -> None:
@@ -83,7 +102,8 @@ async def test_auto_cannot_be_chosen_without_the_job(
 
     found = condition(cluster, "ReplicasReady")
     assert (found["status"], found["reason"]) == ("False", "AutoNotChosen")
-    assert f"{QUOTA.message}; or set a number instead" in found["message"]
+    retried = "it is tried again within ten minutes; or set a number instead"
+    assert f"{QUOTA.message}; {retried}" in found["message"]
     blocker = published_blocker(cluster)
     assert blocker
     assert blocker.reason == "AutoNotChosen"
@@ -210,7 +230,7 @@ async def test_an_eviction_does_not_explain_a_failed_job(
 
     message = condition(cluster, "FitsMemory")["message"]
     assert "no route" not in message
-    assert message.endswith("failed: Job has failed")
+    assert "failed: Job has failed; it is tried again within ten minutes, or at once" in message
 
 
 async def test_a_report_may_arrive_after_the_success_of_its_job(
@@ -273,3 +293,18 @@ async def test_a_crd_without_the_field_causes_no_passes_in_a_loop(
     assert len(operator.passes) - passes < 10
     assert condition(cluster, "FitsMemory")["status"] == "True"
     assert "memory" not in server_status(cluster)
+
+
+async def test_a_failed_job_that_a_user_deletes_is_no_drift(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    await deploy(cluster, operator, gpu=GPU)
+    put_status(cluster, failed("PodFailurePolicy", rfc3339(START)))
+    await operator.reconcile()
+
+    first = inspection(cluster)["metadata"]
+    cluster.remove(JOBS, "default", first["name"])
+    await operator.reconcile()
+
+    assert inspection(cluster)["metadata"]["uid"] != first["uid"]
+    assert event_messages(cluster, "DriftCorrected") == []

@@ -202,6 +202,7 @@ async def test_a_deleted_job_runs_again(cluster: FakeCluster, operator: Operator
     after = job(cluster)
     assert after["metadata"]["name"] == before["name"]
     assert "status" not in after
+    assert event_messages(cluster, "DriftCorrected") == []
 
 
 async def test_a_suspended_server_downloads_nothing(

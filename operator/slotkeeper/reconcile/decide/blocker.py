@@ -23,6 +23,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
 from slotkeeper.reconcile.observe.pods import is_ready
 from slotkeeper.reconcile.observe.prefetch import prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.observe.terminating import unless_released
 
 
 def start_blocker(
@@ -93,8 +94,8 @@ def _common_blocker(
     found: list[tuple[Problem, Sequence[Manifest]]] = []
     for pods in replicas:
         problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
-        problem = problem or missing_secret(pods, server, wall)
-        if problem is None:
+        problem = unless_released(problem, observed, wall) or missing_secret(pods, server, wall)
+        if problem is None or problem.reason is Reason.STARTING:
             return None
         found.append((problem, pods))
     if not found:

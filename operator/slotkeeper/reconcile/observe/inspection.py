@@ -1,6 +1,7 @@
 """What the Job that reads the headers of a server's files, and its pods, show. Pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from slotkeeper.reconcile.observe.prefetch import (
     RETRY_AFTER,
     Phase,
     creation_failure,
+    is_rejected,
     phase,
     retry_in,
     tries,
@@ -40,16 +42,12 @@ def read_header(pods: Sequence[Manifest]) -> Header | None:
     return None if ended is None else _header(parse_termination_message(ended) or {})
 
 
-def failure(job: Manifest | None, pods: Sequence[Manifest], wall: datetime) -> str:
-    """Why a Job, with these pods, has not reported headers; empty where it may still do so."""
+def failure(job: Manifest | None, pods: Sequence[Manifest], wall: datetime) -> Problem | None:
+    """Why a Job, with these pods, has not reported headers; None where it may still do so."""
     if job is None or phase(job) is Phase.RUNNING or report_missing_in(job, pods, wall):
-        return ""
-    name = job["metadata"]["name"]
-    if phase(job) is Phase.SUCCEEDED:
-        return f"Job {name} has left no report"
-    problem = first_problem(tries(pods), _NO_GPU)
-    cause = condition(job, "Failed").get("message") or "no reason given"
-    return problem.message if problem else f"Job {name} failed: {cause}"
+        return None
+    problem = _failure(job, pods)
+    return replace(problem, message=problem.message + _next_try(job))
 
 
 def delay(
@@ -84,6 +82,24 @@ def inspects_again_in(job: Manifest, wall: datetime) -> float | None:
     if phase(job) is not Phase.SUCCEEDED:
         return retry_in(job, wall)
     return _left(job, RETRY_AFTER, wall)
+
+
+def _failure(job: Manifest, pods: Sequence[Manifest]) -> Problem:
+    name = job["metadata"]["name"]
+    if phase(job) is Phase.SUCCEEDED:
+        return Problem(Reason.HEADER_UNAVAILABLE, f"Job {name} has left no report")
+    if problem := first_problem(tries(pods), _NO_GPU):
+        return problem
+    cause = condition(job, "Failed").get("message") or "no reason given"
+    return Problem(Reason.HEADER_UNAVAILABLE, f"Job {name} failed: {cause}")
+
+
+def _next_try(job: Manifest) -> str:
+    # Without a time of day, which would make each failure another event.
+    metadata = job["metadata"]
+    when = "an hour" if is_rejected(job) else "ten minutes"
+    delete = f"kubectl delete --namespace={metadata['namespace']} jobs/{metadata['name']}"
+    return f"; it is tried again within {when}, or at once after {delete}"
 
 
 def _left(job: Manifest, after: timedelta, wall: datetime) -> float:

@@ -95,8 +95,8 @@ class MemoryFacts:
     """Hash of the settings on which its plan depends."""
     header: Header | None = None
     """None before the headers were read."""
-    failure: str = ""
-    """Why they could not be read; empty if they may still be."""
+    failure: Problem | None = None
+    """Why they could not be read; None if they may still be."""
     delay: Problem | None = None
     """What the Job that reads them waits for."""
     gpu_bytes: int | None = None
@@ -239,7 +239,7 @@ def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Files, Load] | V
 
 def _without_header(facts: MemoryFacts) -> Verdict:
     if facts.failure:
-        message = f"the headers of the model's files could not be read: {facts.failure}"
+        message = f"the headers of the model's files could not be read: {facts.failure.message}"
         return Verdict(Reason.HEADER_UNAVAILABLE, message)
     message = "waiting for the headers of the model's files"
     if facts.delay:

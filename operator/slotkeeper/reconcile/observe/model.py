@@ -28,7 +28,7 @@ LOADING = "Loading"
 
 def current_pods(observed: Observed) -> list[Manifest]:
     """The replicas' pods with the current model, without those of an older spec."""
-    if observed.replicas is None:
+    if observed.replicas is None or (observed.awaits_choice and observed.has_other_files):
         return []
     desired = model_source(observed.replicas["spec"]["template"])
     return [pod for pod in observed.replica_pods if model_source(pod) == desired]

@@ -7,6 +7,7 @@ from itertools import chain
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import inspection, names, prefetch
+from slotkeeper.desired.model_container import downloads_files
 from slotkeeper.desired.names import Component
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, STATEFUL_SETS
@@ -17,6 +18,7 @@ from slotkeeper.reconcile.observe.memory import MemoryFacts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
 from slotkeeper.reconcile.observe.pod_templates import of_current_template
+from slotkeeper.reconcile.observe.pods import download_command, is_unschedulable
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.watch.store import Store
 
@@ -51,6 +53,11 @@ class Observed:
     """The children that lack the server's label, so that no watch shows them."""
     deleted_by_others: Sequence[Child] = ()
     """Children that were deleted, or lost the server's label, and not by the operator."""
+    has_other_files: bool = False
+    """Whether the template of the replicas, of a server with `auto`, has other files of the model
+    than the spec."""
+    terminating_pods: Sequence[Manifest] = ()
+    """Pods of replicas and workers that are terminating, where another one has no node."""
     compute_arches: Sequence[str] | None = None
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
     chosen_for: Sequence[str] | None = None
@@ -116,12 +123,17 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
     pods = own_pods(store, server, children, workloads(server), replica_sets)
     own = {one: item for one, item in children.items() if belongs_to(item, server)}
     workers = range(server.spec.pods_per_replica - 1)
+    replicas = own.get(_replicas_of(server))
+    terminating: list[Manifest] = []
+    if any(map(is_unschedulable, [*pods[Component.REPLICA], *pods[Component.WORKER]])):
+        found = own_pods(store, server, children, workloads(server), replica_sets, terminating=True)
+        terminating = [*found[Component.REPLICA], *found[Component.WORKER]]
     return Observed(
         children=children,
         replica_pods=pods[Component.REPLICA],
         balancer_pods=pods[Component.BALANCER],
         worker_pods=pods[Component.WORKER],
-        replicas=own.get(_replicas_of(server)),
+        replicas=replicas,
         balancers=own.get((DEPLOYMENTS, names.balancer(server))),
         workers=[
             own[one]
@@ -135,6 +147,8 @@ def observe(store: Store, server: LlamaServer, unlabelled: Mapping[Child, Manife
         inspection_pods=pods[Component.INSPECTION],
         unlabelled=unlabelled,
         deleted_by_others=store.deleted_by_others(key, server.uid),
+        has_other_files=_has_other_files(server, replicas),
+        terminating_pods=terminating,
     )
 
 
@@ -165,6 +179,13 @@ def _template_hash(pod: Manifest) -> str | None:
     annotations = pod["metadata"].get("annotations") or {}
     value: str | None = annotations.get(names.TEMPLATE_HASH_ANNOTATION)
     return value
+
+
+def _has_other_files(server: LlamaServer, replicas: Manifest | None) -> bool:
+    if replicas is None or not server.spec.automatic:
+        return False
+    command = download_command(replicas["spec"]["template"]) or []
+    return not downloads_files(command, server.spec)
 
 
 def _replicas_of(server: LlamaServer) -> Child:

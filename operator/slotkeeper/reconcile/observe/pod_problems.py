@@ -11,6 +11,7 @@ from slotkeeper.api.gpu import Gpu
 from slotkeeper.api.placement import QUEUE_LABEL
 from slotkeeper.api.problem_reasons import DOWNLOAD_REASONS, Reason
 from slotkeeper.desired import names
+from slotkeeper.desired.llama_container import READINESS_FAILURES, READINESS_PERIOD_SECONDS
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import STATEFUL_SETS, kind_of
 from slotkeeper.llamacpp.diagnosis.diagnose import Diagnosis, diagnose_end
@@ -30,6 +31,10 @@ from slotkeeper.reconcile.observe.worker_images import different_images
 
 RESTART_RESET = timedelta(minutes=10)
 """A container that ran for longer can start: the kubelet resets its back-off, too."""
+
+_LEAST_UNREADY = timedelta(seconds=READINESS_PERIOD_SECONDS * (READINESS_FAILURES - 1))
+"""From the start of a llama-server to its first readiness that ends: a pod that is not ready since
+an earlier time was never ready. The kubelet may report it only after the start."""
 
 MAX_TEXT = 1024
 """Characters of a container's own text that a message contains. The kubelet allows 4096 bytes."""
@@ -188,10 +193,9 @@ def _unresponsive(pod: Manifest) -> Problem | None:
     )
     started = status.get("state", {}).get("running", {}).get("startedAt")
     since = condition(pod, "Ready").get("lastTransitionTime")
-    # Until the start of a container its pod was not ready for another reason.
     if not (status.get("started") and started and since) or status.get("ready"):
         return None
-    if datetime.fromisoformat(since) <= datetime.fromisoformat(started):
+    if datetime.fromisoformat(since) - datetime.fromisoformat(started) < _LEAST_UNREADY:
         return None
     return unresponsive([pod["metadata"]["name"]], "/health")
 

@@ -85,7 +85,7 @@ def prefetch_state(server: LlamaServer, observed: Observed, wall: datetime) -> P
     problem = problem or creation_failure(job, pods)
     if problem and problem.reason in _NOT_STARTED:
         return PrefetchState(now, delayed=problem.message)
-    problem = problem or _reported_failure(server, of_any_generation=now is Phase.FAILED)
+    problem = problem or reported_failure(server, of_any_generation=now is Phase.FAILED)
     if problem is None and now is Phase.FAILED:
         problem = _unexplained(job)
     return PrefetchState(now, problem)
@@ -124,14 +124,18 @@ def retry_in(job: Manifest, wall: datetime) -> float | None:
     failed = condition(job, "Failed")
     if failed.get("status") != "True":
         return None
-    rejected = failed.get("reason") == "PodFailurePolicy"
     since = failed.get("lastTransitionTime")
-    delay = RETRY_REJECTED_AFTER if rejected else RETRY_AFTER
+    delay = RETRY_REJECTED_AFTER if is_rejected(job) else RETRY_AFTER
     due = datetime.fromisoformat(since) + delay if since else wall
     return max(0.0, (due - wall).total_seconds())
 
 
-def _reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Problem | None:
+def is_rejected(job: Manifest) -> bool:
+    """Whether a failed Job ended because a user has to do something."""
+    return bool(condition(job, "Failed").get("reason") == "PodFailurePolicy")
+
+
+def reported_failure(server: LlamaServer, *, of_any_generation: bool) -> Problem | None:
     """The failure in the status.
 
     It still explains most until the next try ends. And the pods that showed it may have been

@@ -36,8 +36,15 @@ from slotkeeper.reconcile.observe.pod_problems import (
     unresponsive,
 )
 from slotkeeper.reconcile.observe.pods import address, is_downloading, is_ready, model_downloaded
-from slotkeeper.reconcile.observe.prefetch import Phase, PrefetchState, prefetch_state
+from slotkeeper.reconcile.observe.prefetch import (
+    FAILURES,
+    Phase,
+    PrefetchState,
+    prefetch_state,
+    reported_failure,
+)
 from slotkeeper.reconcile.observe.problem import Problem
+from slotkeeper.reconcile.observe.terminating import unless_released
 from slotkeeper.reconcile.report.accelerators import LogResults, accelerator_condition
 from slotkeeper.reconcile.report.memory import memory_condition
 from slotkeeper.reconcile.report.prime import prime_condition
@@ -47,6 +54,8 @@ from slotkeeper.reconcile.report.speculation import speculation_problem
 
 MAX_MESSAGE = 32768
 """Characters; the CRD's schema rejects a longer message, as an admission webhook may write one."""
+
+_OLDER_SERVES = "; replicas of an older spec still serve"
 
 
 @dataclass(frozen=True)
@@ -243,12 +252,31 @@ def _without_pods(server: LlamaServer, observed: Observed, wall: datetime) -> Co
     kind = ConditionType.MODEL_READY
     if state := prefetch_state(server, observed, wall):
         return _prefetched(server, observed, state)
+    if problem := _unread(server, observed):
+        return ConditionResult(_false(kind, problem), problem)
     what = "find the model on its claim" if is_provided(server.spec) else "download the model"
     if observed.current == 0:
         message = f"no replica runs to {what}"
         return ConditionResult(verdict(kind, "Unknown", Reason.SCALED_TO_ZERO, message))
     message = f"no replica has started to {what}"
     return ConditionResult(verdict(kind, "False", Reason.PENDING, message))
+
+
+def _unread(server: LlamaServer, observed: Observed) -> Problem | None:
+    """What the Job that reads the headers waits for, or has met, where replicas wait for it: they
+    would meet the same. None where there are headers, or where the Job itself is the problem."""
+    facts = observed.memory
+    if facts is None or facts.unchosen is None or facts.header:
+        return None
+    # Until the next try ends, the last failure still explains most.
+    found = facts.failure or facts.delay or reported_failure(server, of_any_generation=False)
+    if found is None or found.reason not in FAILURES:
+        if facts.unchosen.reason is not Reason.READING_HEADER:
+            return None
+        found = facts.unchosen
+    message = found.message.removesuffix(_OLDER_SERVES)
+    serves = any(map(is_ready, observed.replica_pods))
+    return Problem(found.reason, message + _OLDER_SERVES if serves else message)
 
 
 def _prefetched(server: LlamaServer, observed: Observed, state: PrefetchState) -> ConditionResult:
@@ -327,7 +355,7 @@ def _pods_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Pr
     # What keeps a pod of an older template from running is no problem of the current spec.
     pods = updated_pods(observed) or [*observed.worker_pods, *observed.replica_pods]
     found = pods_problem(pods, server.spec.gpu, observed.compute_arches)
-    found = found or missing_secret(pods, server, wall)
+    found = unless_released(found, observed, wall) or missing_secret(pods, server, wall)
     if found or not observed.unresponsive:
         return found
     # Their /health responds, so that the pods are ready.

@@ -17,13 +17,23 @@ from dataclasses import dataclass
 
 from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Kind, Manifest, WatchEvent
-from slotkeeper.kube.kinds import LLAMA_GATEWAYS, LLAMA_SERVERS, PODS, REPLICA_SETS, kind_of
+from slotkeeper.kube.kinds import (
+    JOBS,
+    LLAMA_GATEWAYS,
+    LLAMA_SERVERS,
+    PODS,
+    REPLICA_SETS,
+    kind_of,
+)
 from slotkeeper.kube.objects import Child, Key
 from slotkeeper.reconcile.isolation import Isolation
 from slotkeeper.reconcile.watch.kept import Kept, kept
 
 Place = tuple[Kind, str, str]
 """Kind, namespace and name: unique at any one time."""
+
+_ENDS = {"Complete", "Failed", "FailureTarget"}
+"""Conditions of a Job that has ended, or whose pods are being terminated."""
 
 _NO_CHILDREN = frozenset({LLAMA_SERVERS, LLAMA_GATEWAYS, REPLICA_SETS, PODS})
 
@@ -200,7 +210,7 @@ class Store:
             self._count_unreadable(place, stored if before == owner else None, new)
             entry = _Entry(metadata["uid"], version, body, bool(new.unreadable))
             self._entries[owner][kind, place[2]] = entry
-            self._restored(owner, (kind, place[2]))
+            self._forget_deletion(owner, (kind, place[2]))
             self._owners[kind][place[1:]] = owner
             self._revise(owner, kind)
             changed.add(owner)
@@ -214,6 +224,9 @@ class Store:
         self._deleted[kind][place[1], metadata["uid"]] = math.inf
         if self._uid(place) == metadata["uid"]:
             self._drop(place)
+        elif key := self._owner(manifest):
+            # The watch has shown it before the response.
+            self._forget_deletion(key, (kind, place[2]))
 
     def _owner(self, manifest: Manifest) -> Key | None:
         metadata = manifest["metadata"]
@@ -256,13 +269,15 @@ class Store:
         kind, _, name = place
         key = self._owners[kind][place[1:]]
         if kind not in _NO_CHILDREN:
-            metadata = self._load(kind, self._entries[key][kind, name])["metadata"]
-            for owner in metadata.get("ownerReferences") or []:
-                if owner.get("controller"):
+            manifest = self._load(kind, self._entries[key][kind, name])
+            for owner in manifest["metadata"].get("ownerReferences") or []:
+                # Whoever removes a Job that has ended wants another one, or none.
+                if not _has_ended(kind, manifest) and owner.get("controller"):
                     self._deleted_by_others[key][kind, name] = owner["uid"]
         return self._drop(place)
 
-    def _restored(self, key: Key, one: Child) -> None:
+    def _forget_deletion(self, key: Key, one: Child) -> None:
+        """Forget that others deleted a child: it exists, or the operator has deleted it."""
         deleted = self._deleted_by_others.get(key, {})
         deleted.pop(one, None)
         if not deleted:
@@ -287,6 +302,13 @@ class Store:
         if kind != self.kind:
             self._changes += 1
             self._revisions[key] = self._changes
+
+
+def _has_ended(kind: Kind, manifest: Manifest) -> bool:
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    return kind == JOBS and any(
+        each["type"] in _ENDS and each["status"] == "True" for each in conditions
+    )
 
 
 def uids_of(manifests: Iterable[Manifest]) -> dict[tuple[str, str], str]:

@@ -31,6 +31,8 @@ def running(*, since: str, started: bool = True) -> Any:
     [
         (running(since=LATER), "ReplicaUnresponsive"),
         (running(since=START), "LoadingModel"),
+        (running(since="2026-11-01T12:00:02Z"), "LoadingModel"),
+        (running(since="2026-11-01T12:00:25Z"), "ReplicaUnresponsive"),
         (running(since="2026-11-01T11:59:00Z"), "LoadingModel"),
         (running(since=LATER, started=False), "LoadingModel"),
     ],

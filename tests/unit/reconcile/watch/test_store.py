@@ -15,7 +15,7 @@ from fake_cluster import FakeCluster
 from llamaservers import raw_server
 from operator_harness import Operator, apply_server, deploy, pod_of
 from slotkeeper.kube.cluster import Gone, Listing, Manifest, WatchEvent
-from slotkeeper.kube.kinds import LEASES, LLAMA_SERVERS, SERVICES
+from slotkeeper.kube.kinds import JOBS, LEASES, LLAMA_SERVERS, SERVICES
 from slotkeeper.kube.objects import Key
 from slotkeeper.reconcile.watch.informers import list_into
 from slotkeeper.reconcile.watch.store import Store, uids_of
@@ -123,6 +123,35 @@ def test_late_events_of_an_object_that_the_operator_deleted_are_ignored() -> Non
 
     assert (late, deleted) == (set(), set())
     assert versions(store) == ["8"]
+
+
+def owned_by_a(manifest: Manifest, **fields: Any) -> Manifest:
+    owners = [{"controller": True, "uid": "1"}]
+    return manifest | {"metadata": {**manifest["metadata"], "ownerReferences": owners}} | fields
+
+
+def test_a_deletion_by_the_operator_may_be_shown_before_its_response() -> None:
+    store = Store()
+    store.put(owned_by_a(service(5)))
+
+    apply_event(store, "DELETED", owned_by_a(service(6)))
+    before_the_response = store.deleted_by_others(A, "1")
+    store.confirm_deleted(owned_by_a(service(5)))
+
+    assert before_the_response == [(SERVICES, "s")]
+    assert store.deleted_by_others(A, "1") == []
+
+
+@pytest.mark.parametrize(("kind", "ended"), [("Complete", True), ("Failed", True), ("Any", False)])
+def test_a_job_that_has_ended_may_be_deleted(kind: str, *, ended: bool) -> None:
+    store = Store()
+    status = {"conditions": [{"type": kind, "status": "True"}]}
+    job = owned_by_a(service(5), apiVersion="batch/v1", kind="Job", status=status)
+    store.put(job)
+
+    apply_event(store, "DELETED", job | {"metadata": job["metadata"] | {"resourceVersion": "6"}})
+
+    assert store.deleted_by_others(A, "1") == ([] if ended else [(JOBS, "s")])
 
 
 def test_a_confirmed_deletion_applies_to_its_own_uid_only() -> None:
