@@ -6,6 +6,7 @@ from pydantic import Field, computed_field
 
 from slotkeeper.api.automatic import MAX_CONTEXT, MAX_LAYERS
 from slotkeeper.api.conditions import Condition
+from slotkeeper.api.serving import MAX_SLOTS
 from slotkeeper.api.validation import ApiModel
 
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
@@ -139,8 +140,9 @@ class MemoryStatus(ApiModel):
     needed_bytes: Int64 | None = None
     """What the fullest GPU needs, in bytes. Example: 13019971584"""
 
-    slots: Annotated[Count | None, Field(le=4096)] = None
-    """Number of slots that fit with contextPerSlot, up to 4096. Example: 11"""
+    slots: Annotated[Count | None, Field(le=MAX_SLOTS)] = None
+    """Number of slots that fit with contextPerSlot, up to 256, the maximum of spec.slots.
+    Example: 11"""
 
     context_per_slot: Annotated[Count | None, Field(le=MAX_CONTEXT)] = None
     """What was chosen for spec.contextPerSlot: auto, in tokens. Example: 16384"""

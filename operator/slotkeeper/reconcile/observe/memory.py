@@ -12,6 +12,7 @@ from slotkeeper.api import quantity
 from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
+from slotkeeper.api.serving import MAX_SLOTS
 from slotkeeper.api.speculative import SIMPLE
 from slotkeeper.api.status import MemoryStatus
 from slotkeeper.desired import inspection
@@ -297,7 +298,7 @@ def _judged(files: Files, load: Load) -> Verdict:
         Reason.FITS if found.fits else Reason.DOES_NOT_FIT,
         found.message,
         min(planned.gpus[gpu].total, MAX_INT64),
-        most_slots(parts, load),
+        min(most_slots(parts, load), MAX_SLOTS),
     )
 
 
