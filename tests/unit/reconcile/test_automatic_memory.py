@@ -154,11 +154,14 @@ async def test_what_fits_nowhere_is_planned_once(cluster: FakeCluster, operator:
     [
         (
             {"gpu": {}},
-            "the memory of the GPUs is not known: set gpu.memory",
+            (
+                "the memory of the GPUs is not known: no node has the label nvidia.com/gpu.memory, "
+                "which GPU feature discovery sets; set gpu.memory, or"
+            ),
         ),
         (
             {"model": {"url": "image:///model.gguf"}},
-            "memory is not planned: a file of the model is in llama-server's image",
+            "memory is not planned: a file of the model is in llama-server's image;",
         ),
         (
             {"gpu": {"memory": "15Gi", "count": 128}},
@@ -174,12 +177,12 @@ async def test_without_a_plan_a_number_has_to_be_set(
     if why is None:
         end(cluster, {"record": RECORD})
         await operator.reconcile()
-        why = "memory is not planned: more than 32 GPUs of a replica are not planned"
+        why = "memory is not planned: more than 32 GPUs of a replica are not planned;"
 
     found = condition(cluster, "ReplicasReady")
     assert (found["status"], found["reason"]) == ("False", "AutoNotChosen")
     assert found["message"] == (
-        f"contextPerSlot: auto cannot be chosen: {why}; or set a number instead"
+        f"auto of contextPerSlot cannot be chosen, because {why} set a number instead"
     )
     assert condition(cluster, "FitsMemory")["status"] == "Unknown"
     assert condition(cluster, "Degraded")["reason"] == "AutoNotChosen"

@@ -83,7 +83,7 @@ async def test_auto_cannot_be_chosen_without_the_job(
 
     found = condition(cluster, "ReplicasReady")
     assert (found["status"], found["reason"]) == ("False", "AutoNotChosen")
-    assert f"{QUOTA.message}; or set a number instead" in found["message"]
+    assert f"{QUOTA.message}; set a number instead" in found["message"]
     blocker = published_blocker(cluster)
     assert blocker
     assert blocker.reason == "AutoNotChosen"

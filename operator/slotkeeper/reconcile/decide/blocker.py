@@ -92,7 +92,9 @@ def _common_blocker(
     """What blocks each of these replicas; None where one may start, or there is none."""
     found: list[tuple[Problem, Sequence[Manifest]]] = []
     for pods in replicas:
-        problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+        problem = pods_problem(
+            pods, server.spec.gpu, observed.compute_arches, observed.too_small_memory
+        )
         problem = problem or missing_secret(pods, server, wall)
         if problem is None:
             return None

@@ -115,9 +115,11 @@ def _unknown(server: LlamaServer, lacking: Verdict, delay: Problem | None = None
         # No pod of a replica shows what keeps one from starting.
         return Problem(delay.reason if delay else lacking.reason, lacking.message)
     fields = " and ".join(server.spec.automatic)
+    remedy = f"{lacking.remedy}, or " if lacking.remedy else ""
     return Problem(
         Reason.AUTO_NOT_CHOSEN,
-        f"{fields}: auto cannot be chosen: {lacking.message}; or set a number instead",
+        f"auto of {fields} cannot be chosen, because {lacking.message}; {remedy}set a number "
+        "instead",
     )
 
 
