@@ -4,24 +4,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from slotkeeper.api import quantity
 from slotkeeper.api.automatic import AUTO, Layers
 from slotkeeper.api.compute_capability import ComputeArch
 from slotkeeper.api.resource_claims import MAX_CLAIMS, ResourceClaim
-from slotkeeper.api.resources import Quantity
+from slotkeeper.api.resources import ByteSize, within
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
 MAX_COUNT = 128
 
-Memory = Annotated[
-    Quantity,
-    Rule(
-        "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-        "quantity(string(self)).compareTo(quantity('1Ti')) <= 0",
-        "must be from 1Mi to 1Ti",
-        lambda size: 1024**2 <= quantity.parse(size) <= 1024**4,
-    ),
-]
+Memory = Annotated[ByteSize, within("1Mi", "1Ti")]
 
 Share = Annotated[float, Field(ge=0, le=1_000_000)]
 

@@ -151,7 +151,8 @@ class MemoryStatus(ApiModel):
     """What was chosen for spec.gpu.layers: auto. The output counts as a layer. Example: 33"""
 
     files: ShortText | None = None
-    """Hash of the sources of the files whose sizes are known. They are read again when it changes.
+    """Hash of the fields of the spec that name the files from which record or unplannable was read.
+    After a change of these fields it differs, and the operator reads the new files.
     Example: 5ac1ab62"""
 
     record: Annotated[str, Field(max_length=4096)] | None = None
@@ -162,11 +163,13 @@ class MemoryStatus(ApiModel):
     """
 
     release: ShortText | None = None
-    """Release of Slotkeeper by which they tell no sizes: another one reads them again.
-    Example: 0.1.0"""
+    """Release of Slotkeeper that wrote unplannable. Another release, which may plan more models,
+    reads the files again. Example: 0.1.0"""
 
     settings: ShortText | None = None
-    """Hash of the settings that gpuBytes was read, and auto was chosen for. Example: 0c3f9e11"""
+    """Hash of the fields of the spec for which gpuBytes was read, and contextPerSlot and gpuLayers
+    were chosen. After a change of these fields it differs, and the operator chooses again.
+    Example: 0c3f9e11"""
 
 
 class SpeculativeStatus(ApiModel):
