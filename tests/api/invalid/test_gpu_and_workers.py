@@ -110,6 +110,16 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "spec.gpu.resourceName",
         "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
     ),
+    (
+        {"gpu": {"computeArch": 7.5, "resourceName": "amd.com/gpu"}},
+        "spec.gpu.resourceName",
+        "should match '^nvidia",
+    ),
+    (
+        {"gpu": {"computeArch": "auto", "resourceName": "amd.com/gpu"}},
+        "spec.gpu",
+        "must validate at least one schema (anyOf)",
+    ),
     ({"gpu": {"computeArch": "ampere"}}, "spec.gpu.computeArch", "should match '^([1-9]"),
     ({"gpu": {"computeArch": "sm_7.5"}}, "spec.gpu.computeArch", "sm_|compute_"),
     ({"gpu": {"computeArch": 0}}, "spec.gpu.computeArch", "greater than or equal to 2"),
