@@ -25,7 +25,9 @@ def test_a_model_that_does_not_fit_by_its_plan_is_reported_and_served(server: Se
     message = server.wait_for_reason("FitsMemory", "DoesNotFit")
 
     assert server.condition("FitsMemory")["status"] == "False"
-    assert message.startswith("2 slots x 4096 tokens need 0.5 GiB of 0.0 GiB; no slot fits")
+    assert message.startswith("2 slots x 4096 tokens need ")
+    assert " MiB of 1 MiB; no slot fits: the weights need " in message
+    assert message.endswith(" and the driver 500 MiB")
     assert inspections(server) == []
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from slotkeeper.api import balancer_memory, paths, quantity
 from slotkeeper.api.connections import Connections
 from slotkeeper.api.placement import BalancerPlacement
-from slotkeeper.api.resources import Quantity, Resources
+from slotkeeper.api.resources import ByteSize, Resources, within
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
 _INT32 = {"format": "int32"}
@@ -17,15 +17,7 @@ Seconds = Annotated[int, Field(ge=1, le=86_400, json_schema_extra=_INT32)]
 Running = Annotated[int, Field(ge=1, le=10_000, json_schema_extra=_INT32)]
 Priority = Annotated[int, Field(ge=0, le=1000, json_schema_extra=_INT32)]
 
-Size = Annotated[
-    Quantity,
-    Rule(
-        "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-        "quantity(string(self)).compareTo(quantity('64Gi')) <= 0",
-        "must be from 1Mi to 64Gi",
-        lambda size: 1024**2 <= quantity.parse(size) <= 64 * 1024**3,
-    ),
-]
+Size = Annotated[ByteSize, within("1Mi", "64Gi")]
 
 SecretName = Annotated[
     str,

@@ -19,7 +19,7 @@ from slotkeeper.api.model import MODEL_NAME, ModelName
 from slotkeeper.api.placement import LABEL_KEY, Name, NodeSelector, Tolerations
 from slotkeeper.api.pull_secrets import PullSecrets
 from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource_fields
-from slotkeeper.api.resources import Quantity, Resources
+from slotkeeper.api.resources import ByteSize, Resources, within
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
 NAME_RULES = (
@@ -153,18 +153,7 @@ class Budget(ApiModel):
     gpus: Annotated[int, Field(ge=1, le=100_000, json_schema_extra=_INT32)] | None = None
     """GPUs of all replicas of the selected servers, 1 to 100000. Default: no limit. Example: 4"""
 
-    memory: (
-        Annotated[
-            Quantity,
-            Rule(
-                "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-                "quantity(string(self)).compareTo(quantity('1Pi')) <= 0",
-                "must be from 1Mi to 1Pi",
-                lambda size: 1024**2 <= quantity.parse(size) <= 1024**5,
-            ),
-        ]
-        | None
-    ) = None
+    memory: Annotated[ByteSize, within("1Mi", "1Pi")] | None = None
     """Memory that all replicas of the selected servers request, a quantity from 1Mi to 1Pi: the
     memory of resources.requests, or else of resources.limits. Default: no limit. Example: 64Gi"""
 

@@ -4,23 +4,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from slotkeeper.api import quantity
 from slotkeeper.api.balancer import Size
 from slotkeeper.api.placement import Name
-from slotkeeper.api.resources import Quantity, Resources
+from slotkeeper.api.resources import ByteSize, Resources, within
 from slotkeeper.api.validation import ApiModel, Rule
 
 _INT32 = {"format": "int32"}
 
-ClaimSize = Annotated[
-    Quantity,
-    Rule(
-        "quantity(string(self)).compareTo(quantity('100Mi')) >= 0 && "
-        "quantity(string(self)).compareTo(quantity('64Ti')) <= 0",
-        "must be from 100Mi to 64Ti",
-        lambda size: 100 * 1024**2 <= quantity.parse(size) <= 64 * 1024**4,
-    ),
-]
+ClaimSize = Annotated[ByteSize, within("100Mi", "64Ti")]
 
 
 class BatchesStorage(ApiModel):

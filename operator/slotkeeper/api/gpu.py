@@ -2,32 +2,33 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from slotkeeper.api import quantity
 from slotkeeper.api.automatic import AUTO, Layers
 from slotkeeper.api.compute_capability import ComputeArch
 from slotkeeper.api.resource_claims import MAX_CLAIMS, ResourceClaim
-from slotkeeper.api.resources import Quantity
+from slotkeeper.api.resources import ByteSize, within
 from slotkeeper.api.validation import ApiModel, Rule, matches
 
 MAX_COUNT = 128
 
-Memory = Annotated[
-    Quantity,
-    Rule(
-        "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-        "quantity(string(self)).compareTo(quantity('1Ti')) <= 0",
-        "must be from 1Mi to 1Ti",
-        lambda size: 1024**2 <= quantity.parse(size) <= 1024**4,
-    ),
-]
+Memory = Annotated[ByteSize, within("1Mi", "1Ti")]
 
 Share = Annotated[float, Field(ge=0, le=1_000_000)]
 
 
 class Gpu(ApiModel):
     """GPUs of one replica."""
+
+    # CEL cannot read computeArch, which has no type, but a schema can require that it is missing.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"resourceName": {"pattern": "^nvidia\\.com/"}}},
+                {"not": {"required": ["computeArch"]}},
+            ]
+        }
+    )
 
     rules: ClassVar = (
         Rule(
@@ -76,7 +77,7 @@ class Gpu(ApiModel):
 
     @model_validator(mode="after")
     def _compute_arch_is_of_nvidia(self) -> "Gpu":
-        # No rule of the API server, which cannot read a field without a type.
+        # The API server has the same rule in its schema.
         if self.compute_arch is not None and not self.resource_name.startswith("nvidia.com/"):
             raise ValueError(
                 "computeArch must not be set unless resourceName is in nvidia.com/: only NVIDIA's "
@@ -133,8 +134,8 @@ class Gpu(ApiModel):
     to nodes with this capability in the labels of GPU feature discovery
     (nvidia.com/gpu.compute.major and .minor), because an image built for another capability fails
     with "no kernel image is available". auto: what the nodes have when a replica is first desired,
-    as status.gpu shows; with several, an image for all of them. Only for NVIDIA's GPUs.
-    Default: any. Example: 7.5"""
+    as status.gpu shows; with several, an image for all of them. Only for NVIDIA's GPUs:
+    rejected with a resourceName of another vendor. Default: any. Example: 7.5"""
 
     min_memory: Memory | None = None
     """Minimum memory of each GPU, a quantity from 1Mi to 1Ti. Replicas are scheduled only to nodes

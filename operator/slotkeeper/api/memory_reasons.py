@@ -43,7 +43,8 @@ TABLE = (
         (MEMORY,),
         (Reason.GPU_MEMORY_UNKNOWN,),
         Severity.IN_PROGRESS,
-        "the memory of the GPUs is not known: set `gpu.memory`",
+        "the memory of the GPUs is not known, or no node has `gpu.minMemory`; the message contains "
+        "why, and what to set",
     ),
     ReasonDoc(
         (MEMORY,),

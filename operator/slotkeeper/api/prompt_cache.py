@@ -5,21 +5,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from slotkeeper.api import quantity
 from slotkeeper.api.model_url import claim_and_path
 from slotkeeper.api.placement import Name
-from slotkeeper.api.resources import Quantity
+from slotkeeper.api.resources import ByteSize, within
 from slotkeeper.api.validation import ApiModel, Rule
 
-_PromptsSize = Annotated[
-    Quantity,
-    Rule(
-        "quantity(string(self)).compareTo(quantity('64Mi')) >= 0 && "
-        "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
-        "must be from 64Mi to 16Ti",
-        lambda size: 64 * 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
-    ),
-]
+_PromptsSize = Annotated[ByteSize, within("64Mi", "16Ti")]
 
 
 class PromptCache(ApiModel):

@@ -34,8 +34,8 @@ def bytes_argument(text: str) -> int:
     """Parse an argument of a command line, a number of bytes. Raises ArgumentTypeError."""
     try:
         size = int(parse(text))
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a quantity such as 512Mi or 16Gi") from None
     if size < 1:
         raise ArgumentTypeError("must be 1 or more")
     return size

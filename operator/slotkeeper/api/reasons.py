@@ -261,7 +261,8 @@ TABLE = (
         (REPLICAS,),
         (Reason.NO_MATCHING_NODE,),
         _PROBLEM,
-        "no node has GPUs of `gpu.computeArch`; the message lists those in the cluster",
+        "no node has GPUs of `gpu.computeArch`, or with `gpu.minMemory`; the message lists what "
+        "the cluster has",
     ),
     ReasonDoc(
         _PODS,

@@ -8,34 +8,45 @@ from pydantic import Field, StrictInt, StrictStr, WithJsonSchema
 from slotkeeper.api import quantity
 from slotkeeper.api.validation import ApiModel, Rule
 
-Quantity = Annotated[
-    StrictInt | StrictStr,
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "maxLength": 32,
-        }
-    ),
-    Rule(
+_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+        "maxLength": 32,
+    }
+)
+
+
+def _is_quantity(examples: str) -> Rule:
+    return Rule(
         f"string(self).matches(r'^(?:{quantity.PATTERN})$')",
-        "must be a quantity such as 500m, 2 or 4Gi",
+        f"must be a quantity such as {examples}",
         lambda value: (
             len(str(value)) <= 32
             and re.fullmatch(quantity.PATTERN, str(value), re.ASCII) is not None
         ),
-    ),
-]
+    )
 
-DiskSize = Annotated[
-    Quantity,
-    Rule(
-        "quantity(string(self)).compareTo(quantity('1Mi')) >= 0 && "
-        "quantity(string(self)).compareTo(quantity('16Ti')) <= 0",
-        "must be from 1Mi to 16Ti",
-        lambda size: 1024**2 <= quantity.parse(size) <= 16 * 1024**4,
-    ),
-]
+
+Quantity = Annotated[StrictInt | StrictStr, _SCHEMA, _is_quantity("500m, 2 or 4Gi")]
+
+ByteSize = Annotated[StrictInt | StrictStr, _SCHEMA, _is_quantity("512Mi or 16Gi")]
+"""Of memory or of a disk."""
+
+
+def within(low: str, high: str) -> Rule:
+    """Return the rule that a ByteSize is from `low` to `high`."""
+    least, most = quantity.parse(low), quantity.parse(high)
+    return Rule(
+        f"quantity(string(self)).compareTo(quantity('{low}')) >= 0 && "
+        f"quantity(string(self)).compareTo(quantity('{high}')) <= 0",
+        # A number without a unit is in bytes, which nobody means.
+        f"must be from {low} to {high}: write the unit, as in 16Gi",
+        lambda size: least <= quantity.parse(size) <= most,
+    )
+
+
+DiskSize = Annotated[ByteSize, within("1Mi", "16Ti")]
 
 _RESOURCE_NAME = "cpu|memory|ephemeral-storage|hugepages-.+|[^/]+/[^/]+"
 

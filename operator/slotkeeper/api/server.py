@@ -24,6 +24,7 @@ from slotkeeper.api.resource import SERVICE_NAME, Resource, parse_spec, resource
 from slotkeeper.api.resources import Resources
 from slotkeeper.api.sampling import Sampling
 from slotkeeper.api.serving import (
+    MAX_SLOTS,
     ChatTemplate,
     ChatTemplateKwargs,
     Embeddings,
@@ -79,7 +80,7 @@ class LlamaServerSpec(ApiModel):
     """The model, and the files that are loaded with it.
     Example: {url: "https://example.com/model.gguf"}"""
 
-    slots: Annotated[int, Field(ge=1, le=256, json_schema_extra={"format": "int32"})] = 4
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS, json_schema_extra={"format": "int32"})] = 4
     """Number of requests that one replica processes concurrently, 1 to 256. Further requests are
     queued in the balancer. More slots increase the throughput, but slow down each request and need
     memory for contextPerSlot tokens each. Default: 4. Example: 8"""

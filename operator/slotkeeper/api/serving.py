@@ -13,6 +13,8 @@ from slotkeeper.api.validation import ApiModel, Rule
 CHAT_TEMPLATE_CHARACTERS = 32_767
 """Linux limits an argument of a program to 128 KiB; a character has up to four bytes."""
 
+MAX_SLOTS = 256
+
 KvCacheType = Annotated[
     Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"],
     Field(json_schema_extra={"maxLength": 8}),

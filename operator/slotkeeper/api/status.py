@@ -6,6 +6,7 @@ from pydantic import Field, computed_field
 
 from slotkeeper.api.automatic import MAX_CONTEXT, MAX_LAYERS
 from slotkeeper.api.conditions import Condition
+from slotkeeper.api.serving import MAX_SLOTS
 from slotkeeper.api.validation import ApiModel
 
 Count = Annotated[int, Field(ge=0, json_schema_extra={"format": "int32"})]
@@ -139,8 +140,9 @@ class MemoryStatus(ApiModel):
     needed_bytes: Int64 | None = None
     """What the fullest GPU needs, in bytes. Example: 13019971584"""
 
-    slots: Annotated[Count | None, Field(le=4096)] = None
-    """Number of slots that fit with contextPerSlot, up to 4096. Example: 11"""
+    slots: Annotated[Count | None, Field(le=MAX_SLOTS)] = None
+    """Number of slots that fit with contextPerSlot, up to 256, the maximum of spec.slots.
+    Example: 11"""
 
     context_per_slot: Annotated[Count | None, Field(le=MAX_CONTEXT)] = None
     """What was chosen for spec.contextPerSlot: auto, in tokens. Example: 16384"""
@@ -149,7 +151,8 @@ class MemoryStatus(ApiModel):
     """What was chosen for spec.gpu.layers: auto. The output counts as a layer. Example: 33"""
 
     files: ShortText | None = None
-    """Hash of the sources of the files whose sizes are known. They are read again when it changes.
+    """Hash of the fields of the spec that name the files from which record or unplannable was read.
+    After a change of these fields it differs, and the operator reads the new files.
     Example: 5ac1ab62"""
 
     record: Annotated[str, Field(max_length=4096)] | None = None
@@ -160,11 +163,13 @@ class MemoryStatus(ApiModel):
     """
 
     release: ShortText | None = None
-    """Release of Slotkeeper by which they tell no sizes: another one reads them again.
-    Example: 0.1.0"""
+    """Release of Slotkeeper that wrote unplannable. Another release, which may plan more models,
+    reads the files again. Example: 0.1.0"""
 
     settings: ShortText | None = None
-    """Hash of the settings that gpuBytes was read, and auto was chosen for. Example: 0c3f9e11"""
+    """Hash of the fields of the spec for which gpuBytes was read, and contextPerSlot and gpuLayers
+    were chosen. After a change of these fields it differs, and the operator chooses again.
+    Example: 0c3f9e11"""
 
 
 class SpeculativeStatus(ApiModel):

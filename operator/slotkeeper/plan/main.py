@@ -93,10 +93,10 @@ def _verdict(parts: Parts, load: Load) -> int:
 
 def _with_layers(parts: Parts, options: Options) -> Load:
     load = options.load
-    if not options.automatic_layers:
-        return load
-    layers = most_layers(parts, load)
-    print(f"layers on GPUs: {layers} of {len(parts.model.layers) + 1}")
+    every = len(parts.model.layers) + 1
+    layers = most_layers(parts, load) if options.automatic_layers else load.gpus.layers
+    if load.gpus.memory and (options.automatic_layers or layers < every):
+        print(f"layers on GPUs: {layers} of {every}")
     return replace(load, gpus=replace(load.gpus, layers=layers))
 
 

@@ -1,6 +1,6 @@
 """The text of a plan: tables, and bars."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from slotkeeper.llamacpp.memory.architectures import MEASURED
@@ -8,7 +8,8 @@ from slotkeeper.llamacpp.memory.dimensions import Dimensions
 from slotkeeper.llamacpp.memory.fit import fits, most_context
 from slotkeeper.llamacpp.memory.load import Load
 from slotkeeper.llamacpp.memory.plan import Parts, Usage, plan
-from slotkeeper.llamacpp.memory.verdict import fullest, gib
+from slotkeeper.llamacpp.memory.sizes import text, texts
+from slotkeeper.llamacpp.memory.verdict import fullest
 
 SLOTS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -21,13 +22,13 @@ BAR = 50
 
 def describe(model: Dimensions) -> str:
     """Return the model in one line, and how far its plan can be trusted."""
-    text = (
-        f"{model.architecture}: {_count(len(model.layers), 'layer')}, {gib(model.weights)} of "
+    line = (
+        f"{model.architecture}: {_count(len(model.layers), 'layer')}, {text(model.weights)} of "
         f"weights, trained with {model.trained_context} tokens"
     )
     if model.architecture in MEASURED:
-        return text
-    return f"{text}\nnote: plans of this architecture have not been compared with llama-server"
+        return line
+    return f"{line}\nnote: plans of this architecture have not been compared with llama-server"
 
 
 def breakdown(parts: Parts, load: Load) -> str:
@@ -35,14 +36,15 @@ def breakdown(parts: Parts, load: Load) -> str:
     planned = plan(parts, load)
     rows = [["", "weights", "KV cache", "compute", "output", "other", "total", "memory"]]
     for number, usage in enumerate(planned.gpus):
-        rows.append([f"GPU {number}", *_sizes(usage), gib(load.gpus.memory[number])])
-    rows.append(["main memory", *_sizes(planned.host), ""])
+        total, memory = texts(usage.total, load.gpus.memory[number])
+        rows.append([f"GPU {number}", *_kinds(usage), total, memory])
+    rows.append(["main memory", *_kinds(planned.host), text(planned.host.total), ""])
     return _table(rows)
 
 
 def main_memory(parts: Parts, load: Load) -> str:
     """Return what a load without GPUs needs, as a sentence."""
-    need = gib(plan(parts, load).host.total)
+    need = text(plan(parts, load).host.total)
     return (
         f"{_count(load.slots)} x {load.context_per_slot} tokens need {need} of main memory, "
         "without GPUs"
@@ -91,8 +93,9 @@ def bars(parts: Parts, load: Load) -> str:
 def _cell(parts: Parts, load: Load) -> str:
     planned = plan(parts, load)
     if not load.gpus.memory:
-        return gib(planned.host.total)
-    need = gib(planned.gpus[fullest(planned, load.gpus.memory)].total)
+        return text(planned.host.total)
+    gpu = fullest(planned, load.gpus.memory)
+    need, _ = texts(planned.gpus[gpu].total, load.gpus.memory[gpu])
     return need if fits(parts, load) else f"({need})"
 
 
@@ -100,10 +103,9 @@ def _count(number: int, thing: str = "slot") -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _sizes(usage: Usage) -> Iterator[str]:
+def _kinds(usage: Usage) -> list[str]:
     kinds = (usage.weights, usage.kv_cache, usage.compute, usage.output, usage.overhead)
-    yield from (f"{size / 1024**2:.0f} MiB" for size in kinds)
-    yield gib(usage.total)
+    return [f"{size / 1024**2:.0f} MiB" for size in kinds]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -37,9 +37,18 @@ class Gpus:
             listed = found is not None
         choice = choose(server, self._images, found)
         observed = replace(observed, chosen_for=choice.arches)
-        arch = server.spec.gpu.compute_arch
-        if arch not in (None, AUTO) and any(map(is_unschedulable, pods)):
-            arches = await self._nodes.compute_arches()
-            observed = replace(observed, compute_arches=arches)
+        if any(map(is_unschedulable, pods)):
+            observed = await self._with_nodes(choice.server, observed)
         resolved, observed = await self._memory.resolve(choice.server, observed)
         return resolved, observed, no_image(choice, self._images, listed=listed)
+
+    async def _with_nodes(self, server: LlamaServer, observed: Observed) -> Observed:
+        """Add what no node has of the GPUs that a replica waits for."""
+        gpu = server.spec.gpu
+        if gpu.compute_arch not in (None, AUTO):
+            observed = replace(observed, compute_arches=await self._nodes.compute_arches())
+        if gpu.min_memory is not None:
+            observed = replace(
+                observed, too_small_memory=await self._nodes.too_small_memory(server)
+            )
+        return observed

@@ -10,7 +10,7 @@ from slotkeeper.desired import inspection
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import JOBS
 from slotkeeper.reconcile.observe.accelerators import has_accelerators
-from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes
+from slotkeeper.reconcile.observe.gpu_nodes import GpuNodes, UnknownMemory, unread_memory
 from slotkeeper.reconcile.observe.inspection import delay, failure, read_header
 from slotkeeper.reconcile.observe.memory import (
     MemoryFacts,
@@ -54,6 +54,7 @@ class GpuMemory:
         # A rejected change of a Job that runs keeps it from nothing.
         rejected = "" if job else observed.inspection_rejected
         refused = Problem(Reason.HEADER_UNAVAILABLE, rejected) if rejected else conflict
+        size = await self._gpu_bytes(server, pods)
         facts = MemoryFacts(
             files=inspection.sources(server),
             settings=settings(server),
@@ -62,7 +63,8 @@ class GpuMemory:
             delay=delay(job, tries, server, wall)
             if job or not observed.inspections_full
             else TOO_MANY,
-            gpu_bytes=await self._gpu_bytes(server, pods),
+            gpu_bytes=size if isinstance(size, int) else None,
+            gpu_unknown=size if isinstance(size, UnknownMemory) else None,
         )
         if not server.spec.automatic:
             return server, replace(observed, memory=facts)
@@ -73,7 +75,7 @@ class GpuMemory:
         facts = replace(facts, choice=choice, is_recorded=kept is not None)
         return with_choice(server, choice), replace(observed, memory=facts)
 
-    async def _gpu_bytes(self, server: LlamaServer, pods: list[Manifest]) -> int | None:
+    async def _gpu_bytes(self, server: LlamaServer, pods: list[Manifest]) -> int | UnknownMemory:
         """The memory of each GPU.
 
         That of nodes is read while no replica has a node, or after a change of the settings: nodes
@@ -84,7 +86,9 @@ class GpuMemory:
         before = recorded(server)
         same = before.settings == settings(server)
         if same and any(pod["spec"].get("nodeName") for pod in pods):
-            return before.gpu_bytes
+            return unread_memory(server) if before.gpu_bytes is None else before.gpu_bytes
         found = await self._nodes.memory(server)
-        # A pool of nodes may have been scaled to zero.
-        return before.gpu_bytes if found is None and same else found
+        if isinstance(found, UnknownMemory) and same and before.gpu_bytes is not None:
+            # A pool of nodes may have been scaled to zero.
+            return before.gpu_bytes
+        return found

@@ -58,8 +58,16 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         "tensorSplit must have at least one share above 0",
     ),
     ({"gpu": {"tensorSplit": [-1]}}, "spec.gpu.tensorSplit[0]", "greater than or equal to 0"),
-    ({"gpu": {"minMemory": "16 GB"}}, "spec.gpu.minMemory", "must be a quantity such as"),
-    ({"gpu": {"minMemory": 16}}, "spec.gpu.minMemory", "must be from 1Mi to 1Ti"),
+    (
+        {"gpu": {"minMemory": "16 GB"}},
+        "spec.gpu.minMemory",
+        "must be a quantity such as 512Mi or 16Gi",
+    ),
+    (
+        {"gpu": {"minMemory": 16}},
+        "spec.gpu.minMemory",
+        "must be from 1Mi to 1Ti: write the unit, as in 16Gi",
+    ),
     (
         {"gpu": {"minMemory": "16Gi", "resourceName": "amd.com/gpu"}},
         "spec.gpu",
@@ -101,6 +109,16 @@ ROWS: list[tuple[dict[str, Any], str, str]] = [
         {"gpu": {"resourceName": "gpu"}},
         "spec.gpu.resourceName",
         "must be a resource name with a domain, such as nvidia.com/gpu or amd.com/gpu",
+    ),
+    (
+        {"gpu": {"computeArch": 7.5, "resourceName": "amd.com/gpu"}},
+        "spec.gpu.resourceName",
+        "should match '^nvidia",
+    ),
+    (
+        {"gpu": {"computeArch": "auto", "resourceName": "amd.com/gpu"}},
+        "spec.gpu",
+        "must validate at least one schema (anyOf)",
     ),
     ({"gpu": {"computeArch": "ampere"}}, "spec.gpu.computeArch", "should match '^([1-9]"),
     ({"gpu": {"computeArch": "sm_7.5"}}, "spec.gpu.computeArch", "sm_|compute_"),

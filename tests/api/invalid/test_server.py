@@ -142,19 +142,10 @@ def test_the_operator_rejects_compute_archs_that_the_schema_cannot_exclude(
         parsed(raw)
 
 
-@pytest.mark.parametrize(
-    ("gpu", "message"),
-    [
-        ({"computeArch": "7.3"}, "no GPU has compute capability 7.3"),
-        ({"computeArch": 7.5, "resourceName": "amd.com/gpu"}, "resourceName is in nvidia.com/"),
-    ],
-)
-def test_the_operator_rejects_compute_archs_that_no_gpu_of_the_server_has(
-    api: ApiServer, gpu: dict[str, Any], message: str
-) -> None:
+def test_the_operator_rejects_a_compute_capability_that_no_gpu_has(api: ApiServer) -> None:
     # CEL cannot read a field without a type.
-    raw = raw_server(gpu=gpu)
+    raw = raw_server(gpu={"computeArch": "7.3"})
 
     assert rejection(api, raw) is None
-    with pytest.raises(InvalidSpec, match=message):
+    with pytest.raises(InvalidSpec, match=r"no GPU has compute capability 7\.3"):
         parsed(raw)

@@ -122,7 +122,9 @@ def test_a_type_names_its_bounds(path: str, facts: str) -> None:
 
 
 def test_rules_follow_the_description() -> None:
-    assert "  Rules: must be from 1Mi to 1Ti\n" in entry("spec.gpu.minMemory")
+    assert "  Rules: must be from 1Mi to 1Ti: write the unit, as in 16Gi\n" in entry(
+        "spec.gpu.minMemory"
+    )
     assert f"  Rules: see [{FLAGS_PAGE}]({FLAGS_PAGE}).\n" in entry("spec.extraArgs")
 
 

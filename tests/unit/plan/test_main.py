@@ -139,7 +139,29 @@ def test_the_layers_that_fit_are_chosen(qwen: Path, capsys: pytest.CaptureFixtur
 
     assert main([str(qwen), *load]) == 0
 
+    out = capsys.readouterr().out
+    assert "layers on GPUs: 14 of 29\n" in out
+    assert out.splitlines()[-1].startswith(
+        "4 slots x 8192 tokens with 14 of 29 layers on GPUs need"
+    )
+
+
+def test_a_number_of_layers_is_printed_with_the_table(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(qwen), "--gpu", "3Gi", "--gpu-layers", "14"]) == 0
+
     assert "layers on GPUs: 14 of 29\n" in capsys.readouterr().out
+
+
+def test_a_size_beside_that_of_the_gpu_is_printed_in_mib(
+    qwen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(qwen), "--gpu", "3440Mi", "--context", "4096", "--slots", "4"]) == 3
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split()[-4:] == ["3449", "MiB", "3440", "MiB"]
+    assert "need 3449 MiB of 3440 MiB; " in lines[-1]
 
 
 def test_bars_show_the_largest_context(qwen: Path, capsys: pytest.CaptureFixture[str]) -> None:

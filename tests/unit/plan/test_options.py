@@ -57,7 +57,7 @@ _AUTO = ("--gpu", "1Gi", "--gpu-layers", "auto")
     ("argv", "message"),
     [
         ([], "FILE_OR_URL"),
-        (["m.gguf", "--gpu", "16G B"], "not a quantity"),
+        (["m.gguf", "--gpu", "16G B"], "not a quantity such as 512Mi or 16Gi"),
         (["m.gguf", "--gpu", "0"], "must be 1 or more"),
         (["m.gguf", "--gpu", "16"], "16 is less than 256Mi: write the unit, as in 16Gi"),
         (["m.gguf", "--gpu", "16Gi,255Mi"], "255Mi is less than 256Mi"),

@@ -18,7 +18,7 @@ SMALL = PlannedModel(
     {"block_count": 1, "embedding_length": 64, "context_length": 512},
     [("token_embd.weight", (64, 100), F32)],
 )
-LINE = "llama: 1 layer, 0.0 GiB of weights, trained with 512 tokens\n"
+LINE = "llama: 1 layer, 1 MiB of weights, trained with 512 tokens\n"
 
 
 @pytest.fixture

@@ -83,7 +83,9 @@ async def test_the_most_layers_that_fit_are_on_the_gpus(
 
     assert server_status(cluster)["memory"]["gpuLayers"] == 17
     assert flag(cluster, "--n-gpu-layers") == "17"
-    assert condition(cluster, "FitsMemory")["status"] == "True"
+    fits = condition(cluster, "FitsMemory")
+    assert fits["status"] == "True"
+    assert fits["message"].startswith("2 slots x 8192 tokens with 17 of 33 layers on GPUs need ")
 
 
 @pytest.mark.parametrize(
@@ -111,8 +113,9 @@ async def test_what_fits_nowhere_is_a_permanent_problem(
     await read_headers(cluster, operator, **AUTO | {"gpu": {"memory": "6Gi"}})
 
     message = (
-        "no context of 256 tokens fits into the GPUs with 8 slots: the weights have 8.3 GiB, each "
-        "GPU has 6.0 GiB; lower slots, use larger GPUs, or set a number, which is tried"
+        "no context of 256 tokens fits into the GPUs with 8 slots: the weights need 8.3 GiB, the "
+        "driver 500 MiB of each GPU, and each GPU has 6.0 GiB; lower slots, use larger GPUs, or "
+        "set a number, with which replicas start although it does not fit by the plan"
     )
     for kind in ("ReplicasReady", "FitsMemory", "Ready"):
         found = condition(cluster, kind)
@@ -151,11 +154,14 @@ async def test_what_fits_nowhere_is_planned_once(cluster: FakeCluster, operator:
     [
         (
             {"gpu": {}},
-            "the memory of the GPUs is not known: set gpu.memory",
+            (
+                "the memory of the GPUs is not known: no node has the label nvidia.com/gpu.memory, "
+                "which GPU feature discovery sets; set gpu.memory, or"
+            ),
         ),
         (
             {"model": {"url": "image:///model.gguf"}},
-            "memory is not planned: a file of the model is in llama-server's image",
+            "memory is not planned: a file of the model is in llama-server's image;",
         ),
         (
             {"gpu": {"memory": "15Gi", "count": 128}},
@@ -171,12 +177,12 @@ async def test_without_a_plan_a_number_has_to_be_set(
     if why is None:
         end(cluster, {"record": RECORD})
         await operator.reconcile()
-        why = "memory is not planned: more than 32 GPUs of a replica are not planned"
+        why = "memory is not planned: more than 32 GPUs of a replica are not planned;"
 
     found = condition(cluster, "ReplicasReady")
     assert (found["status"], found["reason"]) == ("False", "AutoNotChosen")
     assert found["message"] == (
-        f"contextPerSlot: auto cannot be chosen: {why}; or set a number instead"
+        f"auto of contextPerSlot cannot be chosen, because {why} set a number instead"
     )
     assert condition(cluster, "FitsMemory")["status"] == "Unknown"
     assert condition(cluster, "Degraded")["reason"] == "AutoNotChosen"

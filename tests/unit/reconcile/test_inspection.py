@@ -28,7 +28,8 @@ from operator_harness import (
 )
 from prefetch_jobs import failed
 from slotkeeper.api.conditions import rfc3339
-from slotkeeper.kube.kinds import LLAMA_SERVERS
+from slotkeeper.kube.cluster import ApiError
+from slotkeeper.kube.kinds import LLAMA_SERVERS, NODES
 
 GPU = {"memory": "15Gi"}
 
@@ -224,7 +225,10 @@ async def test_a_label_that_is_no_size_is_ignored(
     assert fits(cluster) == (
         "Unknown",
         "GpuMemoryUnknown",
-        "the memory of the GPUs is not known: set gpu.memory",
+        (
+            "the memory of the GPUs is not known: no node has the label nvidia.com/gpu.memory, "
+            "which GPU feature discovery sets; set gpu.memory"
+        ),
     )
     assert inspections(cluster) == []
 
@@ -235,7 +239,81 @@ async def test_a_shared_gpu_has_not_the_memory_of_its_label(
     add_gpu_node(cluster, "a", "15360", **{"nvidia.com/gpu.replicas": "4"})
     await deploy(cluster, operator)
 
-    assert fits(cluster)[1] == "GpuMemoryUnknown"
+    assert fits(cluster) == (
+        "Unknown",
+        "GpuMemoryUnknown",
+        (
+            "the memory of the GPUs is not known: the GPUs are shared, and the label has that of a "
+            "whole one; set gpu.memory"
+        ),
+    )
+
+
+async def test_nodes_with_less_than_the_minimum_are_named(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    add_gpu_node(cluster, "a", "640")
+    add_gpu_node(cluster, "b", "512")
+    await deploy(cluster, operator, gpu={"minMemory": "12Gi"})
+
+    assert fits(cluster) == (
+        "Unknown",
+        "GpuMemoryUnknown",
+        (
+            "no node has GPUs with 12Gi: the largest has 640Mi; lower gpu.minMemory, or set "
+            "gpu.memory if nodes are added later"
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpu", "spec", "why"),
+    [
+        (
+            {"resourceName": "amd.com/gpu"},
+            {},
+            "no label of a node has that of amd.com/gpu",
+        ),
+        (
+            {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one"}]},
+            {},
+            "no label of a node has that of the GPUs of a claim",
+        ),
+        (
+            {},
+            {"placement": {"nodeSelector": {"pool": "large"}}},
+            (
+                "no node that replicas may use has the label nvidia.com/gpu.memory, which GPU "
+                "feature discovery sets"
+            ),
+        ),
+    ],
+)
+async def test_it_is_explained_why_no_label_has_the_memory(
+    cluster: FakeCluster, operator: Operator, gpu: Any, spec: Any, why: str
+) -> None:
+    add_gpu_node(cluster, "a", "15360")
+    await deploy(cluster, operator, gpu=gpu, **spec)
+
+    expected = f"the memory of the GPUs is not known: {why}; set gpu.memory"
+    assert fits(cluster) == ("Unknown", "GpuMemoryUnknown", expected)
+
+
+async def test_without_the_right_to_list_nodes_this_is_said(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.fail(ApiError(403, "Forbidden", "nodes is forbidden"), "list", NODES)
+    await deploy(cluster, operator)
+    before = fits(cluster)[2]
+    bind(cluster)
+    await operator.reconcile()
+
+    unknown = "the memory of the GPUs is not known: "
+    assert before == f"{unknown}the operator may not list nodes; set gpu.memory"
+    assert fits(cluster)[2] == (
+        f"{unknown}when a replica got its node, it could not be read from the label "
+        "nvidia.com/gpu.memory; set gpu.memory"
+    )
 
 
 async def test_nodes_are_not_listed_while_a_replica_has_one(

@@ -102,7 +102,7 @@ async def test_auto_cannot_be_chosen_without_the_job(
 
     found = condition(cluster, "ReplicasReady")
     assert (found["status"], found["reason"]) == ("False", "AutoNotChosen")
-    retried = "it is tried again within ten minutes; or set a number instead"
+    retried = "it is tried again within ten minutes; set a number instead"
     assert f"{QUOTA.message}; {retried}" in found["message"]
     blocker = published_blocker(cluster)
     assert blocker

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from slotkeeper.llamacpp.memory.fit import most_layers, most_slots
 from slotkeeper.llamacpp.memory.load import Load
 from slotkeeper.llamacpp.memory.plan import Parts, Plan, Usage, plan
-
-GIB = 1024**3
+from slotkeeper.llamacpp.memory.sizes import text, texts
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,10 @@ def judge(parts: Parts, load: Load) -> Verdict:
     planned = plan(parts, load)
     gpu = fullest(planned, load.gpus.memory)
     need = planned.gpus[gpu]
+    needed, available = texts(need.total, load.gpus.memory[gpu])
     message = (
-        f"{load.slots} slot{'' if load.slots == 1 else 's'} x {load.context_per_slot} tokens need "
-        f"{gib(need.total)} of {gib(load.gpus.memory[gpu])}"
+        f"{load.slots} slot{'' if load.slots == 1 else 's'} x {load.context_per_slot} tokens"
+        f"{_layers(parts, load)} need {needed} of {available}"
     )
     if len(load.gpus.memory) > 1:
         message += f" of GPU {gpu}"
@@ -41,9 +41,11 @@ def fullest(planned: Plan, memory: Sequence[int]) -> int:
     return min(range(len(memory)), key=lambda gpu: memory[gpu] - planned.gpus[gpu].total)
 
 
-def gib(size: int) -> str:
-    """Return a number of bytes as text."""
-    return f"{size / GIB:.1f} GiB"
+def _layers(parts: Parts, load: Load) -> str:
+    every = len(parts.model.layers) + 1
+    if load.gpus.layers >= every:
+        return ""
+    return f" with {load.gpus.layers} of {every} layers on GPUs"
 
 
 def _instead(parts: Parts, load: Load, need: Usage) -> str:
@@ -53,4 +55,6 @@ def _instead(parts: Parts, load: Load, need: Usage) -> str:
     every = len(parts.model.layers) + 1
     if layers := most_layers(parts, load):
         return f"no slot fits, but all of them fit with {layers} of {every} layers on GPUs"
-    return f"no slot fits: the weights need {gib(need.weights)}"
+    return (
+        f"no slot fits: the weights need {text(need.weights)} and the driver {text(need.overhead)}"
+    )

@@ -93,7 +93,9 @@ def _common_blocker(
     """What blocks each of these replicas; None where one may start, or there is none."""
     found: list[tuple[Problem, Sequence[Manifest]]] = []
     for pods in replicas:
-        problem = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+        problem = pods_problem(
+            pods, server.spec.gpu, observed.compute_arches, observed.too_small_memory
+        )
         problem = unless_released(problem, observed, wall) or missing_secret(pods, server, wall)
         if problem is None or problem.reason is Reason.STARTING:
             return None

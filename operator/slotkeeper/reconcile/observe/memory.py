@@ -12,6 +12,7 @@ from slotkeeper.api import quantity
 from slotkeeper.api.extra_args import flags_of
 from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer, LlamaServerSpec
+from slotkeeper.api.serving import MAX_SLOTS
 from slotkeeper.api.speculative import SIMPLE
 from slotkeeper.api.status import MemoryStatus
 from slotkeeper.desired import inspection
@@ -23,6 +24,7 @@ from slotkeeper.llamacpp.memory.load import Gpus, Load
 from slotkeeper.llamacpp.memory.plan import Parts, plan
 from slotkeeper.llamacpp.memory.record import RecordError, decode
 from slotkeeper.llamacpp.memory.verdict import fullest, judge
+from slotkeeper.reconcile.observe.gpu_nodes import UnknownMemory, unread_memory
 from slotkeeper.reconcile.observe.problem import Problem
 
 MAX_UNPLANNABLE = 1024
@@ -101,6 +103,8 @@ class MemoryFacts:
     """What the Job that reads them waits for."""
     gpu_bytes: int | None = None
     """Memory of each GPU; None where it is not known."""
+    gpu_unknown: UnknownMemory | None = None
+    """Why it is not known."""
     choice: Choice = field(default_factory=Choice)
     is_recorded: bool = True
     """Whether the status has the choice: no replica gets one that a restart of the operator might
@@ -120,6 +124,8 @@ class Verdict:
     """Of the fullest GPU."""
     slots: int | None = None
     """How many would fit."""
+    remedy: str = ""
+    """What would make it known; empty where the message says it, or nothing would."""
 
     @property
     def fits(self) -> bool | None:
@@ -225,8 +231,8 @@ def knowledge(server: LlamaServer, facts: MemoryFacts) -> tuple[Files, Load] | V
         return Verdict(Reason.NOT_PLANNED, f"memory is not planned: {why}")
     header, size = facts.header, facts.gpu_bytes
     if size is None:
-        message = "the memory of the GPUs is not known: set gpu.memory"
-        return Verdict(Reason.GPU_MEMORY_UNKNOWN, message)
+        unknown = facts.gpu_unknown or unread_memory(server)
+        return Verdict(Reason.GPU_MEMORY_UNKNOWN, unknown.why, remedy=unknown.remedy)
     if header is None:
         return _without_header(facts)
     try:
@@ -297,7 +303,7 @@ def _judged(files: Files, load: Load) -> Verdict:
         Reason.FITS if found.fits else Reason.DOES_NOT_FIT,
         found.message,
         min(planned.gpus[gpu].total, MAX_INT64),
-        most_slots(parts, load),
+        min(most_slots(parts, load), MAX_SLOTS),
     )
 
 

@@ -9,9 +9,9 @@ from slotkeeper.api.problem_reasons import Reason
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.llamacpp.memory.dimensions import UnplannableError
 from slotkeeper.llamacpp.memory.fit import most_context, most_layers
-from slotkeeper.llamacpp.memory.load import Load
+from slotkeeper.llamacpp.memory.load import GPU_OVERHEAD, Load
 from slotkeeper.llamacpp.memory.plan import Parts
-from slotkeeper.llamacpp.memory.verdict import gib
+from slotkeeper.llamacpp.memory.sizes import text, texts
 from slotkeeper.reconcile.observe.memory import (
     Choice,
     Files,
@@ -115,20 +115,23 @@ def _unknown(server: LlamaServer, lacking: Verdict, delay: Problem | None = None
         # No pod of a replica shows what keeps one from starting.
         return Problem(delay.reason if delay else lacking.reason, lacking.message)
     fields = " and ".join(server.spec.automatic)
+    remedy = f"{lacking.remedy}, or " if lacking.remedy else ""
     return Problem(
         Reason.AUTO_NOT_CHOSEN,
-        f"{fields}: auto cannot be chosen: {lacking.message}; or set a number instead",
+        f"auto of {fields} cannot be chosen, because {lacking.message}; {remedy}set a number "
+        "instead",
     )
 
 
 def _nothing_fits(server: LlamaServer, parts: Parts, load: Load) -> Problem:
+    weights, memory = texts(parts.model.weights, load.gpus.memory[0])
     slots = f"{load.slots} slot{'' if load.slots == 1 else 's'}"
     what = f"no layer fits into the GPUs with {slots} x {load.context_per_slot} tokens"
     if server.spec.gpu.layers != AUTO:
         what = f"no context of {MIN_CONTEXT} tokens fits into the GPUs with {slots}"
     return Problem(
         Reason.DOES_NOT_FIT,
-        f"{what}: the weights have {gib(parts.model.weights)}, each GPU has "
-        f"{gib(load.gpus.memory[0])}; lower slots, use larger GPUs, or set a number, which is "
-        "tried",
+        f"{what}: the weights need {weights}, the driver {text(GPU_OVERHEAD)} of each GPU, and "
+        f"each GPU has {memory}; lower slots, use larger GPUs, or set a number, with which "
+        "replicas start although it does not fit by the plan",
     )

@@ -60,6 +60,8 @@ class Observed:
     """Pods of replicas and workers that are terminating, where another one has no node."""
     compute_arches: Sequence[str] | None = None
     """Compute capabilities of the cluster's GPUs; None unless a replica waits for one."""
+    too_small_memory: str = ""
+    """Why no node has `gpu.minMemory`; empty unless a replica waits for one."""
     chosen_for: Sequence[str] | None = None
     """Compute capabilities that `auto` of gpu.computeArch was chosen for; None without it."""
     inspection_rejected: str = ""

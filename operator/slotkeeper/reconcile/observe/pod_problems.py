@@ -67,12 +67,13 @@ _MORE_MEMORY = {
 
 
 def pods_problem(
-    pods: Sequence[Manifest], gpu: Gpu, arches: Sequence[str] | None
+    pods: Sequence[Manifest], gpu: Gpu, arches: Sequence[str] | None, too_small_memory: str
 ) -> Problem | None:
-    """The first problem of these pods, in a cluster with the compute capabilities `arches`."""
+    """The first problem of these pods, in a cluster with the compute capabilities `arches`, where
+    `too_small_memory` says why no node has `gpu.minMemory`."""
     problem = first_problem(pods, gpu)
     if problem and problem.reason is Reason.UNSCHEDULABLE:
-        return no_matching_node(gpu, arches) or problem
+        return no_matching_node(gpu, arches, too_small_memory) or problem
     different = different_images(pods)
     if problem and problem.reason is Reason.CRASH_LOOP_BACK_OFF and different:
         return Problem(problem.reason, f"{problem.message}; {different}")
@@ -114,13 +115,17 @@ def creation_failure(
     return next(filter(None, found), None)
 
 
-def no_matching_node(gpu: Gpu, arches: Sequence[str] | None) -> Problem | None:
-    """The problem where no node of the cluster has GPUs of `gpu.computeArch`.
+def no_matching_node(
+    gpu: Gpu, arches: Sequence[str] | None, too_small_memory: str
+) -> Problem | None:
+    """The problem where no node of the cluster has GPUs of `gpu.computeArch` or `gpu.minMemory`.
 
     None where one has, or (`arches` is None) where the cluster's are not known.
     """
     # What auto stands for is chosen again while no replica has a node.
     if gpu.compute_arch in (None, AUTO) or arches is None or gpu.compute_arch in arches:
+        if too_small_memory:
+            return Problem(Reason.NO_MATCHING_NODE, too_small_memory)
         return None
     available = (
         f"the cluster has {', '.join(arches)}"

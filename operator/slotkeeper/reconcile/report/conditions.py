@@ -354,7 +354,7 @@ def _replicas(
 def _pods_problem(server: LlamaServer, observed: Observed, wall: datetime) -> Problem | None:
     # What keeps a pod of an older template from running is no problem of the current spec.
     pods = updated_pods(observed) or [*observed.worker_pods, *observed.replica_pods]
-    found = pods_problem(pods, server.spec.gpu, observed.compute_arches)
+    found = pods_problem(pods, server.spec.gpu, observed.compute_arches, observed.too_small_memory)
     found = unless_released(found, observed, wall) or missing_secret(pods, server, wall)
     if found or not observed.unresponsive:
         return found

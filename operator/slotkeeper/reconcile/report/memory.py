@@ -21,7 +21,8 @@ def memory_condition(
     """
     found = verdict(server, facts)
     problem = Problem(found.reason, found.message) if found.fits is False else None
-    return ConditionValue(KIND, _STATUSES[found.fits], found.reason, found.message), problem
+    message = f"{found.message}; {found.remedy}" if found.remedy else found.message
+    return ConditionValue(KIND, _STATUSES[found.fits], found.reason, message), problem
 
 
 def memory_status(server: LlamaServer, facts: MemoryFacts | None) -> MemoryStatus | None:

@@ -7,6 +7,7 @@ import pytest
 from typing_extensions import override
 
 from fake_cluster import FakeCluster
+from gpu_nodes import add_gpu_node
 from operator_harness import FakeTime, Operator, apply_server, condition, roll_out, set_pod_status
 from pod_statuses import unschedulable
 from slotkeeper.kube.cluster import ApiError, Listing, Manifest
@@ -71,6 +72,52 @@ async def test_where_a_node_matches_the_scheduler_is_quoted(
 
     assert found["reason"] == "Unschedulable"
     assert NO_NODE in found["message"]
+
+
+async def test_the_largest_memory_of_the_cluster_is_named(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    add_gpu_node(cluster, "a", "640")
+    add_gpu_node(cluster, "b", "15360")
+
+    found = await deploy_unschedulable(cluster, operator, minMemory="20Gi")
+
+    assert (found["status"], found["reason"]) == ("False", "NoMatchingNode")
+    assert "; no node has GPUs with 20Gi: the largest has 15Gi" in found["message"]
+
+
+async def test_only_nodes_of_the_compute_capability_have_its_memory(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    add_gpu_node(cluster, "a", "640")
+    add_gpu_node(cluster, "b", "81920", **{MAJOR: "8", MINOR: "0"})
+
+    found = await deploy_unschedulable(cluster, operator, computeArch="7.5", minMemory="20Gi")
+
+    expected = "; no node that replicas may use has GPUs with 20Gi: the largest has 640Mi"
+    assert expected in found["message"]
+
+
+async def test_without_any_label_of_the_memory_this_is_said(
+    cluster: FakeCluster, operator: Operator
+) -> None:
+    cluster.put(node("a", "7.5"))
+
+    found = await deploy_unschedulable(cluster, operator, minMemory="20Gi")
+
+    label = "no node has the label nvidia.com/gpu.memory, which GPU feature discovery sets"
+    assert f"no node has GPUs with 20Gi: {label}" in found["message"]
+
+
+@pytest.mark.parametrize("mib", ["20480", "24564"])
+async def test_where_a_node_has_the_memory_the_scheduler_is_quoted(
+    cluster: FakeCluster, operator: Operator, mib: str
+) -> None:
+    add_gpu_node(cluster, "a", mib)
+
+    found = await deploy_unschedulable(cluster, operator, minMemory="20Gi")
+
+    assert found["reason"] == "Unschedulable"
 
 
 async def test_without_the_right_to_list_nodes_the_scheduler_is_quoted(

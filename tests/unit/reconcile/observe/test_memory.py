@@ -37,6 +37,12 @@ def needed(parts: Parts, **spec: Any) -> int:
     return found.needed_bytes
 
 
+def test_no_more_slots_are_reported_than_a_server_may_have() -> None:
+    facts = MemoryFacts("", "", Header(encode(Parts(SMALL))), gpu_bytes=800 * GIB)
+
+    assert verdict(server("chat", contextPerSlot=256), facts).slots == 256
+
+
 def test_a_projector_counts_where_it_is() -> None:
     parts = replace(PARTS, projector=Projector(GIB, GIB // 2))
     on_cpu = {"url": URL, "mmproj": {**MMPROJ, "offload": False}}

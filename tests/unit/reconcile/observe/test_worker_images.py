@@ -34,7 +34,7 @@ def worker(image_id: str, index: int = 0) -> Manifest:
 
 
 def message(*pods: Manifest) -> str:
-    problem = pods_problem(pods, Gpu(), None)
+    problem = pods_problem(pods, Gpu(), None, "")
     assert problem is not None
     assert problem.reason is Reason.CRASH_LOOP_BACK_OFF
     return problem.message
