@@ -20,7 +20,7 @@ from slotkeeper.reconcile.observe.pod_problems import (
     is_crash_looping,
     pods_problem,
 )
-from slotkeeper.reconcile.observe.pods import is_ready
+from slotkeeper.reconcile.observe.pods import condition, container_statuses, is_ready
 from slotkeeper.reconcile.observe.prefetch import prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.observe.terminating import unless_released
@@ -122,5 +122,24 @@ def _replicas(pods: Sequence[Manifest]) -> list[list[Manifest]]:
 
 def _is_permanent(problem: Problem, pods: Sequence[Manifest]) -> bool:
     if problem.reason in PERMANENT_WHEN_LOOPING:
-        return any(map(is_crash_looping, pods))
+        looping = [pod for pod in pods if is_crash_looping(pod)]
+        return any(not _lacked_worker(pod, pods) for pod in looping)
     return problem.reason in PERMANENT
+
+
+def _lacked_worker(pod: Manifest, replica: Sequence[Manifest]) -> bool:
+    """Whether a pod is a leader whose last end was while one of its workers was away: a leader ends
+    again and again until they are back."""
+    states = [
+        state
+        for status in container_statuses(pod)
+        if status["name"] == names.LLAMA_SERVER_CONTAINER
+        for state in (status.get("state", {}), status.get("lastState", {}))
+    ]
+    ends = [state.get("terminated", {}).get("finishedAt") or "" for state in states]
+    ended = max(ends, default="")
+    workers = [each for each in replica if each is not pod]
+    return bool(ended) and any(
+        not is_ready(worker) or condition(worker, "Ready").get("lastTransitionTime", "") > ended
+        for worker in workers
+    )

@@ -186,6 +186,49 @@ async def test_the_problem_of_a_worker_blocks_its_whole_group(
     assert blocker.reason == "Unschedulable"
 
 
+@pytest.mark.parametrize(
+    ("worker_ready_at", "permanent"),
+    [
+        pytest.param(None, False, id="the worker is away"),
+        pytest.param("2026-01-01T00:00:20Z", False, id="it is back, and the leader in back-off"),
+        pytest.param("2026-01-01T00:00:05Z", True, id="it was there"),
+    ],
+)
+async def test_a_leader_that_ends_while_its_worker_is_away_blocks_for_a_time_only(
+    cluster: FakeCluster, operator: Operator, worker_ready_at: str | None, permanent: bool
+) -> None:
+    apply_server(cluster, workers={"count": 1})
+    await operator.reconcile()
+    roll_out(cluster, ready=False)
+    ready = {"type": "Ready", "status": "False"}
+    if worker_ready_at:
+        ready |= {"status": "True", "lastTransitionTime": worker_ready_at}
+    crashed = terminated(
+        code=134, startedAt="2026-01-01T00:00:08Z", finishedAt="2026-01-01T00:00:10Z"
+    )
+    statuses = {
+        "chat-replicas-0": llama_server(state=CRASH_LOOP, lastState=crashed, restartCount=2),
+        "chat-worker-0-0": {"conditions": [ready]},
+    }
+    for name, status in statuses.items():
+        cluster.edit(
+            PODS,
+            "default",
+            name,
+            lambda pod, status=status: pod.update(  # type: ignore[misc]
+                status=status,
+                metadata=pod["metadata"]
+                | {"labels": pod["metadata"]["labels"] | {"apps.kubernetes.io/pod-index": "0"}},
+            ),
+        )
+
+    await operator.reconcile()
+
+    blocker = published_blocker(cluster)
+    assert blocker is not None
+    assert (blocker.reason, blocker.permanent) == ("CrashLoopBackOff", permanent)
+
+
 async def test_a_quota_that_rejects_all_pods_is_a_start_blocker(
     cluster: FakeCluster, operator: Operator
 ) -> None:
