@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llama_memory import KINDS
+from llama_memory import KINDS, log_of
 from planned_model import PlannedModel, write
 from planned_models import MODELS
 from slotkeeper.llamacpp.argv import ALL_LAYERS, Embeddings, Gpus, Serving, argv
@@ -116,30 +114,11 @@ def measure(path: Path, model: str, setting: Setting) -> Allocation:
     sizes = {name: dict.fromkeys(KINDS.values(), 0.0) for name in names}
     splits = 0
     in_order = {} if setting.reordered else {"GGML_VK_DISABLE_GRAPH_OPTIMIZE": "1"}
-    process = subprocess.Popen(
-        [*LLAMA_SERVER, *argv(serving)],
-        env={**os.environ, **in_order},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        for line in process.stdout or ():
-            if found := _BUFFER.search(line):
-                sizes[_place(found[1])][KINDS[found[2]]] += float(found[3])
-            if found := _SPLITS.search(line):
-                splits = int(found[1])
-            if "reserve took" in line:
-                break
-        else:
-            raise RuntimeError(f"llama-server did not load {model} with {setting}")
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+    for line in log_of([*LLAMA_SERVER, *argv(serving)], in_order):
+        if found := _BUFFER.search(line):
+            sizes[_place(found[1])][KINDS[found[2]]] += float(found[3])
+        if found := _SPLITS.search(line):
+            splits = int(found[1])
     rounded = {
         name: {kind: round(size, 2) for kind, size in of_place.items()}
         for name, of_place in sizes.items()

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,6 +82,34 @@ MAX_CACHE_BYTES = 2 * 1024**3
 """Settings with a larger KV cache are not measured, because llama-server fills it with zeros."""
 
 
+def log_of(command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Start a llama-server; yield the lines of its log until its memory is allocated, and end it.
+
+    Raises RuntimeError if it ends before.
+    """
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    line = ""
+    try:
+        for line in process.stdout or ():
+            yield line
+            if "reserve took" in line:
+                return
+        raise RuntimeError(f"llama-server did not load its model: {shlex.join(command)}: {line}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
 def measure(path: Path, model: str, setting: Setting) -> Allocation:
     """Start llama-server with a model, and return what it allocates before it serves."""
     embeddings = Embeddings() if model == "nomic_bert" else None
@@ -100,27 +128,9 @@ def measure(path: Path, model: str, setting: Setting) -> Allocation:
         extra=("--verbosity", "4", "--no-warmup", "--no-repack"),
     )
     sizes = dict.fromkeys(KINDS.values(), 0.0)
-    process = subprocess.Popen(
-        [*LLAMA_SERVER, *argv(serving)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        for line in process.stdout or ():
-            if found := _BUFFER.search(line):
-                sizes[KINDS[found[1]]] += float(found[2])
-            if "exiting due to" in line:
-                raise RuntimeError(f"llama-server did not load {model} with {setting}: {line}")
-            if "reserve took" in line:
-                break
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+    for line in log_of([*LLAMA_SERVER, *argv(serving)]):
+        if found := _BUFFER.search(line):
+            sizes[KINDS[found[1]]] += float(found[2])
     return Allocation(model, setting, {kind: round(size, 2) for kind, size in sizes.items()})
 
 

@@ -146,8 +146,8 @@ class Gpu(ApiModel):
 
     memory: Memory | None = None
     """Memory of each GPU, a quantity from 1Mi to 1Ti, as its driver shows it: a little less than
-    the nominal size. Before a replica starts, the condition FitsMemory then tells whether the model
-    fits. It selects no node, which minMemory does. Default: the smallest in the labels
+    the nominal size. Before a replica starts, the condition FitsMemory then says whether the model
+    fits. It does not select nodes: minMemory does. Default: the smallest in the labels
     nvidia.com/gpu.memory of the nodes that replicas may use, if the operator may list nodes.
     Example: 15Gi"""
 

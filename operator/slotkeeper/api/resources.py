@@ -40,7 +40,7 @@ def within(low: str, high: str) -> Rule:
     return Rule(
         f"quantity(string(self)).compareTo(quantity('{low}')) >= 0 && "
         f"quantity(string(self)).compareTo(quantity('{high}')) <= 0",
-        # A number without a unit is in bytes, which nobody means.
+        # A number without a unit is in bytes: most likely the unit was forgotten.
         f"must be from {low} to {high}: write the unit, as in 16Gi",
         lambda size: least <= quantity.parse(size) <= most,
     )

@@ -2,12 +2,12 @@
 
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired import model_container, names
+from slotkeeper.desired.download_job import download_job, hash_of
 from slotkeeper.desired.download_settings import DownloadSettings
 from slotkeeper.desired.images import Images
-from slotkeeper.desired.metadata import Manifest, metadata, pod_basics, pull_secrets
+from slotkeeper.desired.metadata import Manifest
 from slotkeeper.desired.names import Component
 from slotkeeper.desired.placement import inspection_placement
-from slotkeeper.desired.prefetch import failure_rules, hash_of
 
 TRIES = 4
 """Pods that may fail before the Job fails: together their pauses take a minute."""
@@ -40,37 +40,16 @@ def name(server: LlamaServer) -> str:
 
 
 def job(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
-    """Return the Job. Its spec is immutable: the annotation with its hash shows a change."""
-    spec = {
-        "completions": 1,
-        "parallelism": 1,
-        "backoffLimit": TRIES - 1,
-        "activeDeadlineSeconds": DEADLINE_SECONDS,
-        "podFailurePolicy": {"rules": failure_rules()},
-        "template": _template(server, images, downloads),
-    }
-    found = metadata(server, name(server), Component.INSPECTION)
-    found["annotations"] = {names.TEMPLATE_HASH_ANNOTATION: hash_of(spec)}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": found, "spec": spec}
-
-
-def _template(server: LlamaServer, images: Images, downloads: DownloadSettings) -> Manifest:
-    own = server.spec.pod_template
-    annotations = {"annotations": dict(own.annotations)} if own.annotations else {}
-    container = model_container.container(server, images, downloads, inspect=True)
-    return {
-        "metadata": {
-            "labels": {**own.labels, **names.labels(server, Component.INSPECTION)},
-            **annotations,
-        },
-        "spec": {
-            "automountServiceAccountToken": False,
-            **pod_basics(),
-            # Each try is a pod of its own, whose exit code decides whether there is another one.
-            "restartPolicy": "Never",
-            **pull_secrets(server),
+    """Return the Job."""
+    return download_job(
+        server,
+        name(server),
+        Component.INSPECTION,
+        {
             **inspection_placement(server),
-            "containers": [container],
+            "containers": [model_container.container(server, images, downloads, inspect=True)],
             "volumes": model_container.inspection_volumes(server, downloads),
         },
-    }
+        backoffLimit=TRIES - 1,
+        activeDeadlineSeconds=DEADLINE_SECONDS,
+    )

@@ -126,7 +126,7 @@ def without_inspection(desired: Iterable[Manifest], server: LlamaServer) -> list
 
 def optional(plan: Plan, snapshot: Snapshot) -> Plan:
     """The plan, in which the API server may reject the Job: replicas start without it, and the
-    status tells why it does not exist."""
+    status says why it does not exist."""
     return replace(plan, optional={(JOBS, inspection.name(snapshot.server))})
 
 

@@ -329,9 +329,12 @@ class Reconciler:
             # The next pass creates it. Pods without the uid would be replaced at once.
             balancers = (DEPLOYMENTS, names.balancer(server))
             desired = [manifest for manifest in desired if child(manifest) != balancers]
-        read = inspection.job(server, self._images, self.downloads)
-        inspects = inspections.decide(snapshot, read, state, moment.wall)
-        desired, children = inspections.with_inspection(inspects, read, desired, observed.children)
+        children = dict(observed.children)
+        state.awaits_inspection = False
+        if observed.memory:
+            read = inspection.job(server, self._images, self.downloads)
+            inspects = inspections.decide(snapshot, read, state, moment.wall)
+            desired, children = inspections.with_inspection(inspects, read, desired, children)
         if _awaits_choice(snapshot, decision.scaling.desired):
             desired, children = without_workloads(desired, children)
         prefetched = (JOBS, prefetch.name(server))

@@ -124,6 +124,11 @@ class _Placed:
     """Whether it is on a GPU, and its experts are in main memory."""
 
     @property
+    def is_off(self) -> bool:
+        """Whether weights of it are in main memory."""
+        return self.gpu is None or self.experts_moved
+
+    @property
     def copied(self) -> int:
         """Bytes of its largest step with what is copied to the GPU that computes it, from main
         memory."""
@@ -144,6 +149,8 @@ class _Placement:
     layers: Sequence[_Placed]
     output: int | None
     """GPU of the output; None for main memory."""
+    copies: int
+    """Of the inputs of a batch, on each GPU and in main memory."""
 
 
 def _model(model: Dimensions, load: Load) -> Plan:
@@ -178,7 +185,11 @@ def _placement(model: Dimensions, load: Load, assigned: Sequence[int | None]) ->
         _Placed(layer, gpu, *sizes[id(layer)], gpu is not None and number < moved)
         for number, (layer, gpu) in enumerate(zip(model.layers, assigned, strict=False))
     ]
-    return _Placement(layers, assigned[-1])
+    output = assigned[-1]
+    gpus = load.gpus
+    off = output is None or any(each.is_off for each in layers)
+    pipelined = len(gpus.memory) > 1 and gpus.split_mode == "layer" and not off
+    return _Placement(layers, output, _PIPELINE_COPIES if pipelined else 1)
 
 
 def _sizes(model: Dimensions, layer: Layer, load: Load) -> tuple[int, int, int]:
@@ -209,7 +220,7 @@ def _on_gpu(model: Dimensions, load: Load, placement: _Placement, gpu: int) -> U
     has_output = placement.output == gpu
     # What is in main memory is computed there for single tokens only.
     computes_others = gpu == load.gpus.first_local
-    others = [each for each in placement.layers if _is_off(each)] if computes_others else []
+    others = [each for each in placement.layers if each.is_off] if computes_others else []
     if not mine and not has_output and not others:
         return Usage()
     weights = sum(each.weights for each in mine)
@@ -235,15 +246,15 @@ def _received(
     """Return the bytes of the inputs of a batch on a GPU, less those that are counted in the step
     and are in main memory, or on another GPU. The numbers are measured."""
     inputs, indices = input_bytes(model, layers, load), index_bytes(model, layers, load)
-    if _is_pipelined(load, placement):
+    copies = placement.copies
+    inputs = copies * (inputs + indices) - indices
+    if copies > 1:
         first = gpu == 0
-        vectors = _PIPELINE_COPIES * (_FIRST_INPUTS if first else _OTHER_INPUTS)
+        vectors = copies * (_FIRST_INPUTS if first else _OTHER_INPUTS)
         vectors -= 1 if first else 2
-        inputs = _PIPELINE_COPIES * (inputs + indices) - indices
     else:
         first = gpu == load.gpus.first_local
         vectors = -1 if first or any(each.experts_moved for each in placement.layers) else -3
-    copies = _PIPELINE_COPIES if _is_pipelined(load, placement) else 1
     return inputs + vectors * embedding_bytes(model, load) + copies * _foreign(placement, gpu)
 
 
@@ -260,16 +271,6 @@ def _foreign(placement: _Placement, gpu: int) -> int:
     return size
 
 
-def _is_off(placed: _Placed) -> bool:
-    return placed.gpu is None or placed.experts_moved
-
-
-def _is_pipelined(load: Load, placement: _Placement) -> bool:
-    gpus = load.gpus
-    off = placement.output is None or any(map(_is_off, placement.layers))
-    return len(gpus.memory) > 1 and gpus.split_mode == "layer" and not off
-
-
 def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
     """Return the use of main memory by the layers there, and by what is never on a GPU."""
     mine = [each for each in placement.layers if each.gpu is None]
@@ -279,7 +280,7 @@ def _on_host(model: Dimensions, load: Load, placement: _Placement) -> Usage:
     layers = dict.fromkeys(model.layers)
     inputs = input_bytes(model, layers, load)
     if load.gpus.memory:
-        copies = _PIPELINE_COPIES if _is_pipelined(load, placement) else 1
+        copies = placement.copies
         vectors = _HOST_EMBEDDINGS + _HOST_INPUTS * copies
         inputs = copies * (inputs + index_bytes(model, layers, load))
         compute = vectors * embedding_bytes(model, load) + layer_input_bytes(model, load) + inputs

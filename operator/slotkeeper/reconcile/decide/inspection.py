@@ -4,11 +4,11 @@ from datetime import datetime
 from enum import Enum, auto
 
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.reconcile.observe.inspection import inspects_again_in
 from slotkeeper.reconcile.observe.memory import is_worth_reading, recorded_header
 from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.pod_templates import template_hash
 from slotkeeper.reconcile.observe.prefetch import Phase, phase
 
 
@@ -48,7 +48,7 @@ def decide_inspection(
     if existing is None:
         full = observed.inspections_full and observed.unchosen is None
         return Inspection.NONE if full or observed.inspection_rejected else running
-    if facts.header is None and _hash(existing) != _hash(job):
+    if facts.header is None and template_hash(existing) != template_hash(job):
         return Inspection.NONE
     if phase(existing) is Phase.RUNNING:
         kept = running is Inspection.RUN and observed.inspection_rejected
@@ -56,9 +56,3 @@ def decide_inspection(
     if facts.header is None and inspects_again_in(existing, wall) == 0:
         return Inspection.NONE
     return Inspection.KEEP
-
-
-def _hash(job: Manifest) -> str | None:
-    annotations = job["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(names.TEMPLATE_HASH_ANNOTATION)
-    return found

@@ -4,12 +4,12 @@ from datetime import datetime
 from enum import Enum, auto
 
 from slotkeeper.api.server import LlamaServer
-from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.objects import owned
 from slotkeeper.reconcile.decide.replicas import DesiredReplicas
 from slotkeeper.reconcile.observe.model import current_pods
 from slotkeeper.reconcile.observe.observed import Observed
+from slotkeeper.reconcile.observe.pod_templates import template_hash
 from slotkeeper.reconcile.observe.pods import condition, is_unschedulable, model_downloaded
 from slotkeeper.reconcile.observe.prefetch import Phase, phase, retry_in
 
@@ -66,9 +66,9 @@ def decide_prefetch(
     now = phase(existing)
     if now is Phase.SUCCEEDED:
         # One without an owner, restored from a backup, is adopted if its spec allows it.
-        adopted = not owned(existing, server.uid) and _hash(existing) == _hash(job)
+        adopted = not owned(existing, server.uid) and template_hash(existing) == template_hash(job)
         return Prefetch.RUN if adopted else Prefetch.KEEP
-    if _hash(existing) != _hash(job):
+    if template_hash(existing) != template_hash(job):
         return Prefetch.NONE
     if now is Phase.FAILED:
         downloaded = any(map(model_downloaded, current_pods(observed)))
@@ -89,9 +89,3 @@ def _is_obstructed(pod: Manifest) -> bool:
         return True
     message = condition(pod, "PodScheduled").get("message", "")
     return is_unschedulable(pod) and any(each in message for each in _OCCUPIED)
-
-
-def _hash(job: Manifest) -> str | None:
-    annotations = job["metadata"].get("annotations") or {}
-    found: str | None = annotations.get(names.TEMPLATE_HASH_ANNOTATION)
-    return found

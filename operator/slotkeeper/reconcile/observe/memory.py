@@ -16,7 +16,7 @@ from slotkeeper.api.serving import MAX_SLOTS
 from slotkeeper.api.speculative import SIMPLE
 from slotkeeper.api.status import MemoryStatus
 from slotkeeper.desired import inspection
-from slotkeeper.desired.prefetch import hash_of
+from slotkeeper.desired.download_job import hash_of
 from slotkeeper.llamacpp.argv import ALL_LAYERS, BATCH_TOKENS, embeddings_batch
 from slotkeeper.llamacpp.memory.dimensions import UnplannableError
 from slotkeeper.llamacpp.memory.fit import most_slots

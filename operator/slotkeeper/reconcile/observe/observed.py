@@ -17,7 +17,7 @@ from slotkeeper.reconcile.observe import accounts
 from slotkeeper.reconcile.observe.memory import MemoryFacts
 from slotkeeper.reconcile.observe.own_pods import own_pods, workloads
 from slotkeeper.reconcile.observe.ownership import belongs_to
-from slotkeeper.reconcile.observe.pod_templates import of_current_template
+from slotkeeper.reconcile.observe.pod_templates import of_current_template, template_hash
 from slotkeeper.reconcile.observe.pods import download_command, is_unschedulable
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.watch.store import Store
@@ -173,14 +173,8 @@ def current_balancers(observed: Observed) -> list[Manifest]:
     """The balancers' pods of the Deployment's current template."""
     if observed.balancers is None:
         return []
-    current = _template_hash(observed.balancers["spec"]["template"])
-    return [pod for pod in observed.balancer_pods if _template_hash(pod) == current]
-
-
-def _template_hash(pod: Manifest) -> str | None:
-    annotations = pod["metadata"].get("annotations") or {}
-    value: str | None = annotations.get(names.TEMPLATE_HASH_ANNOTATION)
-    return value
+    current = template_hash(observed.balancers["spec"]["template"])
+    return [pod for pod in observed.balancer_pods if template_hash(pod) == current]
 
 
 def _has_other_files(server: LlamaServer, replicas: Manifest | None) -> bool:

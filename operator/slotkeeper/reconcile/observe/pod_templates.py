@@ -3,12 +3,20 @@ Pure."""
 
 from collections.abc import Iterable, Sequence
 
+from slotkeeper.desired import names
 from slotkeeper.kube.cluster import Manifest
 from slotkeeper.kube.kinds import STATEFUL_SETS, kind_of
 from slotkeeper.reconcile.watch.kept import TEMPLATE_DIGEST, template_digest
 
 _REVISION_LABEL = "controller-revision-hash"
 """Label of a StatefulSet's pods: the revision of their template."""
+
+
+def template_hash(item: Manifest) -> str | None:
+    """The hash that the operator wrote on a pod, its template or a Job; None without one."""
+    annotations = item["metadata"].get("annotations") or {}
+    found: str | None = annotations.get(names.TEMPLATE_HASH_ANNOTATION)
+    return found
 
 
 def of_current_template(
