@@ -47,7 +47,8 @@ async def chat(
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
             result.status = response.status_code
-            await (_read_stream if stream else _read_body)(response, result, began)
+            read = _read_stream if stream and result.status == 200 else _read_body
+            await read(response, result, began)
     except (httpx.HTTPError, ValueError, KeyError) as error:
         result.error = f"{type(error).__name__}: {error}"
     result.seconds = round(time.monotonic() - began, 3)
@@ -58,7 +59,7 @@ async def chat(
 async def _read_stream(response: httpx.Response, result: RequestResult, began: float) -> None:
     async for line in _lines(response):
         if line == b"data: [DONE]":
-            result.completed = result.status == 200
+            result.completed = True
         elif line.startswith(b"data: "):
             event = json.loads(line.removeprefix(b"data: "))
             if "timings" in event:

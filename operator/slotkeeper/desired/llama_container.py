@@ -11,6 +11,7 @@ from slotkeeper.api.server import LlamaServer, LlamaServerSpec
 from slotkeeper.api.serving import FlashAttention, Reasoning
 from slotkeeper.desired import model_container, names, prompt_volume, resources
 from slotkeeper.desired.images import Images
+from slotkeeper.desired.literal import literal
 from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.llamacpp.argv import (
     ALL_LAYERS,
@@ -210,8 +211,7 @@ def _serving(server: LlamaServer, slot_save_path: str | None) -> Serving:
             (path, adapter.scale)
             for path, adapter in zip(paths.adapters, spec.model.adapters, strict=True)
         ),
-        # Kubernetes replaces $$ by $.
-        extra=tuple(argument.replace("$", "$$") for argument in spec.extra_args),
+        extra=tuple(map(literal, spec.extra_args)),
     )
 
 
@@ -240,8 +240,7 @@ def _chat(spec: LlamaServerSpec) -> Chat:
     reasoning = spec.reasoning
     return Chat(
         jinja=spec.jinja,
-        # Kubernetes replaces $(NAME) in arguments by a variable, and $$ by $.
-        template=spec.chat_template and spec.chat_template.replace("$", "$$"),
+        template=spec.chat_template and literal(spec.chat_template),
         template_kwargs=_template_kwargs(spec),
         reasoning=_on_off_auto(reasoning),
         reasoning_format=reasoning.format,
@@ -266,8 +265,7 @@ def _speculative(spec: LlamaServerSpec, draft: str | None) -> Speculative | None
 def _template_kwargs(spec: LlamaServerSpec) -> str | None:
     if not spec.chat_template_kwargs:
         return None
-    text = json.dumps(spec.chat_template_kwargs, sort_keys=True, separators=(",", ":"))
-    return text.replace("$", "$$")
+    return literal(json.dumps(spec.chat_template_kwargs, sort_keys=True, separators=(",", ":")))
 
 
 def _on_off_auto(reasoning: Reasoning) -> Literal["on", "off", "auto"]:

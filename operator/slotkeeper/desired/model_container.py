@@ -22,6 +22,7 @@ from slotkeeper.api.split_model import part_count, part_name, part_suffix
 from slotkeeper.desired import names, resources
 from slotkeeper.desired.download_settings import NO_SETTINGS, DownloadSettings
 from slotkeeper.desired.images import Images
+from slotkeeper.desired.literal import literal
 from slotkeeper.desired.metadata import Manifest, container_security_context
 from slotkeeper.flags import CA_CERTIFICATES, DownloadFlags
 
@@ -353,8 +354,7 @@ def _ca(downloads: DownloadSettings) -> list[Manifest]:
 def _file(flag: str, file: AnyFile, path: str) -> Iterator[str]:
     if path_in_image(file.url):
         return
-    # Kubernetes replaces $(NAME) in arguments by a variable, and $$ by $.
-    yield from (flag, file.url.replace("$", "$$"))
+    yield from (flag, literal(file.url))
     if file.sha256:
         yield from (DownloadFlags.SHA256, file.sha256.lower())
     if isinstance(file, Model) and file.parts_sha256:

@@ -7,6 +7,7 @@ the model would respond with nonsense. So a start removes the files that may be 
 """
 
 from slotkeeper.api.workers import RpcCache
+from slotkeeper.desired.literal import literal
 from slotkeeper.desired.metadata import Manifest
 
 FOLDER = "/rpc-cache"
@@ -38,7 +39,7 @@ def enable(container: Manifest, cache: RpcCache | None) -> Manifest:
         return container
     shell, option, script, *arguments = container["command"]
     return container | {
-        "command": [shell, option, SCRIPT + script, *arguments, "--cache"],
+        "command": [shell, option, literal(SCRIPT) + script, *arguments, "--cache"],
         "env": [*container.get("env", []), {"name": "LLAMA_CACHE", "value": FOLDER}],
         "volumeMounts": [*container["volumeMounts"], {"name": VOLUME, "mountPath": FOLDER}],
     }

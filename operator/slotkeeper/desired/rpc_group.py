@@ -4,10 +4,10 @@ Leader i of the leaders' StatefulSet uses pod i of each worker's StatefulSet. Al
 the same number of replicas and roll from the highest index down, so that a group is created and
 replaced as one:
 
-- a leader starts once the host names of all its workers resolve, which they do when ready;
+- a leader starts once all its workers are ready;
 - a terminating worker stays until its leader disconnects, which it does after it has drained;
 - a leader is replaced with its workers, because its pods are annotated with the hash of theirs;
-- a leader that loses a worker exits, and restarts when the worker is back.
+- a leader that loses a worker exits, and starts when the worker is back.
 """
 
 import copy
@@ -17,6 +17,7 @@ import json
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.api.workers import Workers
 from slotkeeper.desired import llama_container, names, network_and_pdb, resources, rpc_cache
+from slotkeeper.desired.literal import literal
 from slotkeeper.desired.llama_container import (
     LOADING_SECONDS,
     REPLICA_VARIABLE,
@@ -26,14 +27,48 @@ from slotkeeper.desired.llama_container import (
 from slotkeeper.desired.metadata import Manifest, container_security_context, metadata
 from slotkeeper.desired.names import Component
 
-WAIT_SCRIPT = """\
+_PATH_SCRIPT = "PATH=$PATH:/app\n"
+"""llama.cpp's images have their programs there."""
+
+# rpc-server serves one client at a time. A connection that ends at once does not occupy it.
+WAIT_SCRIPT = f"""\
+trap exit TERM
+connects() {{
+  command -v bash >/dev/null || return 0
+  timeout 2 bash -c ': <>"/dev/tcp/$0/{names.RPC_PORT}"' "$1" 2>/dev/null
+}}
 for worker; do
-  until getent hosts "$worker" >/dev/null; do sleep 1; done
+  shift
+  [ "$worker" != -- ] || break
+  tries=30 waits=
+  until getent hosts "$worker" >/dev/null && {{ connects "$worker" || [ $((tries -= 1)) -lt 0 ]; }}
+  do
+    [ "$waits" ] || echo "waits for $worker"
+    waits=1
+    sleep 1
+  done
 done
 """
+"""Waits for the workers that are its arguments, up to "--".
 
-WORK_SCRIPT = """\
-PATH=$PATH:/app
+A name resolves when its worker is ready, and for a while after its end. Where it resolves and no
+connection succeeds for half a minute, llama-server is to say so. Without bash the name is enough.
+"""
+
+LEAD_SCRIPT = f"""\
+{WAIT_SCRIPT}\
+{_PATH_SCRIPT}\
+if command -v llama-server >/dev/null; then
+  exec llama-server "$@"
+fi
+echo "the image has no llama-server on its PATH or in /app" >&2
+exit 127
+"""
+"""The kubelet restarts a container that has ended twice only after a while, and a leader would end
+until its workers are back. So it waits for them at each start."""
+
+WORK_SCRIPT = f"""\
+{_PATH_SCRIPT}\
 for name in ggml-rpc-server rpc-server; do
   if command -v $name >/dev/null; then
     exec $name "$@"
@@ -87,7 +122,7 @@ def _leaders(server: LlamaServer, deployment: Manifest, workers: list[Manifest])
             "spec": pod
             | {
                 "initContainers": [*pod.get("initContainers", []), _wait(server, pod)],
-                "containers": [_with_index(container) for container in pod["containers"]],
+                "containers": [_leader(server, container) for container in pod["containers"]],
             },
         },
     )
@@ -102,6 +137,15 @@ def _with_index(container: Manifest) -> Manifest:
     return container | {"env": [index, *container.get("env", [])]}
 
 
+def _leader(server: LlamaServer, llama_server: Manifest) -> Manifest:
+    command = _shell(LEAD_SCRIPT, "llama-server", *worker_hosts(server), "--")
+    return _with_index(llama_server | {"command": command})
+
+
+def _shell(script: str, *arguments: str) -> list[str]:
+    return ["/bin/sh", "-c", literal(script), *arguments]
+
+
 def _wait(server: LlamaServer, pod: Manifest) -> Manifest:
     llama_server = _llama_server(pod)
     return _with_index(
@@ -109,7 +153,7 @@ def _wait(server: LlamaServer, pod: Manifest) -> Manifest:
             "name": names.WAIT_CONTAINER,
             "image": llama_server["image"],
             "imagePullPolicy": llama_server["imagePullPolicy"],
-            "command": ["/bin/sh", "-c", WAIT_SCRIPT, "sh", *worker_hosts(server)],
+            "command": _shell(WAIT_SCRIPT, "sh", *worker_hosts(server)),
             "resources": resources.of_init_container(server.spec.resources),
             "securityContext": container_security_context(),
         }
@@ -160,7 +204,7 @@ def _rpc_server(server: LlamaServer, workers: Workers, llama_server: Manifest) -
         "name": names.WORKER_CONTAINER,
         "image": llama_server["image"],
         "imagePullPolicy": llama_server["imagePullPolicy"],
-        "command": ["/bin/sh", "-c", WORK_SCRIPT, "rpc-server", *address, *thread_flag],
+        "command": _shell(WORK_SCRIPT, "rpc-server", *address, *thread_flag),
         "ports": [{"name": names.RPC, "protocol": "TCP", "containerPort": names.RPC_PORT}],
         "resources": resources.with_gpus(worker_resources, server.spec.gpu),
         "securityContext": container_security_context(),
@@ -168,7 +212,7 @@ def _rpc_server(server: LlamaServer, workers: Workers, llama_server: Manifest) -
         **({"env": env} if env else {}),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 (in the container)
         "readinessProbe": {
-            "exec": {"command": ["/bin/sh", "-c", LISTENS_SCRIPT]},
+            "exec": {"command": _shell(LISTENS_SCRIPT)},
             "periodSeconds": 2,
             "timeoutSeconds": 5,
             "failureThreshold": 3,

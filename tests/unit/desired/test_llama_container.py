@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from kubernetes_expansion import expanded
 from llamaservers import IMAGES, server
 from slotkeeper.desired import llama_container
 
@@ -92,8 +93,11 @@ def test_a_llama_server_with_gpus_logs_its_devices() -> None:
 
 
 def test_a_template_reaches_llama_server_as_it_was_written() -> None:
-    # Kubernetes replaces $$ by $, and $(NAME) by the value of a variable.
-    assert value("--chat-template", chatTemplate="{{ a }} $(HOME) $$") == "{{ a }} $$(HOME) $$$$"
+    template = "{{ a }} $(HOME) $$"
+
+    argument = value("--chat-template", chatTemplate=template)
+
+    assert expanded(argument, {"HOME": "/"}) == template
 
 
 def test_variables_of_the_template_are_json_in_a_fixed_order() -> None:

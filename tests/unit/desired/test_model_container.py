@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kubernetes_expansion import expanded
 from llamaservers import IMAGES, server
 from slotkeeper.desired import balancer, model_container, replicas, rpc_group
 from slotkeeper.desired.metadata import Manifest
@@ -40,7 +41,7 @@ def download_options(**model: Any) -> Options:
     """The parsed command of the init container, after Kubernetes has expanded variables."""
     slotkeeper, verb, *argv = pod(**model)["initContainers"][0]["command"]
     assert (slotkeeper, verb) == ("slotkeeper", "download")
-    return parse([argument.replace("$$", "$") for argument in argv])
+    return parse([expanded(argument, {"HOME": "/"}) for argument in argv])
 
 
 def argument(flag: str, **model: Any) -> str | None:

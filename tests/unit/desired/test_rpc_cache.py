@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from kubernetes_expansion import expanded
 from llamaservers import IMAGES, server
 from slotkeeper.desired.manifests import manifests
-from slotkeeper.desired.rpc_cache import SCRIPT
-from slotkeeper.desired.rpc_group import WORK_SCRIPT
 
 MINUTE = 60
 START = 'echo "$@"; ls "$LLAMA_CACHE/rpc" 2>/dev/null || true'
@@ -47,7 +46,6 @@ def test_a_worker_stores_weights_on_the_disk_of_its_node(
     assert container["volumeMounts"][-1] == {"name": "rpc-cache", "mountPath": "/rpc-cache"}
     assert container["env"] == [{"name": "LLAMA_CACHE", "value": "/rpc-cache"}]
     assert container["command"][-1] == "--cache"
-    assert container["command"][2] == SCRIPT + WORK_SCRIPT
     assert "rpc-cache" not in str(leader)
 
 
@@ -77,7 +75,9 @@ def start(folder: Path, rpc_server: str = START, sleep: str = "exit 1") -> list[
     program(folder, "ggml-rpc-server", rpc_server)
     program(folder, "sleep", sleep)
     environment = {"LLAMA_CACHE": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
-    command = ["sh", "-c", SCRIPT + WORK_SCRIPT, "rpc-server", "--port", "1", "--cache"]
+    worker, _ = pods({})
+    script = expanded(worker["containers"][0]["command"][2], {})
+    command = ["sh", "-c", script, "rpc-server", "--port", "1", "--cache"]
     run = subprocess.run(
         command, env=environment, check=True, capture_output=True, text=True, timeout=10
     )

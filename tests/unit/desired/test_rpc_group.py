@@ -1,3 +1,5 @@
+import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -5,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kubernetes_expansion import expanded
 from llamaservers import IMAGES, server
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.manifests import manifests
@@ -300,16 +303,111 @@ def test_a_worker_without_the_program_reports_it(tmp_path: Path) -> None:
     assert done.stderr.startswith("the image has no ggml-rpc-server")
 
 
-def test_a_leader_starts_once_its_workers_have_names(tmp_path: Path) -> None:
-    program = tmp_path / "getent"
-    program.write_text(f'#!/bin/sh\necho "$2" >> {tmp_path}/calls\ngrep -q b {tmp_path}/calls\n')
-    program.chmod(0o755)
-    script = f"PATH={tmp_path}:$PATH\nsleep() {{ echo b >> {tmp_path}/calls; }}\n" + WAIT_SCRIPT
+@pytest.fixture
+def leader(tmp_path: Path) -> list[str]:
+    """The command of a leader with two workers, whose image has no program but these."""
+    spec = leaders(**TWO)["spec"]["template"]["spec"]["containers"][0]
+    replica = {"SLOTKEEPER_REPLICA": "3"}
+    shell, *command = [expanded(each, replica) for each in spec["command"]]
+    program(tmp_path, "llama-server", 'echo "$@"')
+    program(tmp_path, "getent", f'echo "$2" >>"{tmp_path}/resolved"')
+    program(tmp_path, "timeout", 'echo "$5"; shift; exec "$@"')
+    program(tmp_path, "bash", "")
+    program(tmp_path, "sleep", "")
+    return [shutil.which(shell) or shell, *command, "--model", "$x"]
 
-    done = subprocess.run(["sh", "-c", script, "sh", "one", "two"], check=False, timeout=10)
 
-    assert done.returncode == 0
-    assert (tmp_path / "calls").read_text().split() == ["one", "b", "one", "two"]
+def program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def lead(leader: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Start the leader."""
+    return subprocess.run(
+        leader, check=False, capture_output=True, text=True, timeout=10, env={"PATH": str(folder)}
+    )
+
+
+HOSTS = ["chat-worker-0-3.chat-workers", "chat-worker-1-3.chat-workers"]
+
+
+def test_a_leader_starts_once_it_reaches_its_workers(leader: list[str], tmp_path: Path) -> None:
+    done = lead(leader, tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [*HOSTS, "--model $x"]
+    assert (tmp_path / "resolved").read_text().split() == HOSTS
+
+
+def test_a_leader_waits_for_workers_that_are_away(leader: list[str], tmp_path: Path) -> None:
+    # Its name does not resolve, then it is that of a worker that has ended, then it is ready.
+    program(tmp_path, "getent", f'[ -e "{tmp_path}/one" ]')
+    program(tmp_path, "bash", f'[ -e "{tmp_path}/two" ]')
+    one, two = tmp_path / "one", tmp_path / "two"
+    program(tmp_path, "sleep", f': >"{two}"; [ -e "{one}" ] || {{ : >"{one}"; /bin/rm "{two}"; }}')
+
+    assert lead(leader, tmp_path).stdout.splitlines() == [
+        f"waits for {HOSTS[0]}",
+        *(HOSTS[0], HOSTS[0], HOSTS[1]),
+        "--model $x",
+    ]
+
+
+def test_llama_server_reports_workers_that_accept_no_connection(
+    leader: list[str], tmp_path: Path
+) -> None:
+    program(tmp_path, "bash", "exit 1")
+
+    lines = lead(leader, tmp_path).stdout.splitlines()
+
+    assert lines.count(HOSTS[0]) == 31
+    assert lines[-1] == "--model $x"
+
+
+def test_without_bash_the_name_of_a_worker_is_enough(leader: list[str], tmp_path: Path) -> None:
+    (tmp_path / "bash").unlink()
+
+    assert lead(leader, tmp_path).stdout == "--model $x\n"
+
+
+def test_an_image_without_llama_server_on_its_path_reports_it(
+    leader: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "llama-server").unlink()
+
+    done = lead(leader, tmp_path)
+
+    assert done.returncode == 127
+    assert done.stderr == "the image has no llama-server on its PATH or in /app\n"
+
+
+def test_a_leader_that_waits_ends_on_sigterm(leader: list[str], tmp_path: Path) -> None:
+    program(tmp_path, "getent", "exit 2")
+
+    with subprocess.Popen(
+        leader, stdout=subprocess.PIPE, text=True, env={"PATH": str(tmp_path)}
+    ) as waiting:
+        assert waiting.stdout
+        assert waiting.stdout.readline() == f"waits for {HOSTS[0]}\n"
+        waiting.terminate()
+
+        # By itself: as process 1 of its container, the default action would not apply.
+        assert waiting.wait(10) >= 0
+
+
+@pytest.mark.parametrize(("listening", "returncode"), [(True, 0), (False, 1)])
+def test_bash_finds_out_whether_a_worker_listens(listening: bool, returncode: int) -> None:
+    with socket.socket() as worker:
+        worker.bind(("127.0.0.1", 0))
+        if listening:
+            worker.listen()
+        script = WAIT_SCRIPT.replace("50052", str(worker.getsockname()[1]))
+        connects = script[script.index("connects()") : script.index("for worker")]
+
+        command = ["sh", "-c", f"{connects}connects 127.0.0.1"]
+        assert subprocess.run(command, check=False, timeout=10).returncode == returncode
 
 
 def test_no_two_sets_share_a_part() -> None:

@@ -1,7 +1,7 @@
 """What blocks all of a server's replicas from starting, for its clients' error responses. Pure."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from slotkeeper.api.blocker import StartBlocker
 from slotkeeper.api.group import START_BLOCKER_ANNOTATION
@@ -24,6 +24,10 @@ from slotkeeper.reconcile.observe.pods import condition, container_statuses, is_
 from slotkeeper.reconcile.observe.prefetch import prefetch_state
 from slotkeeper.reconcile.observe.problem import Problem
 from slotkeeper.reconcile.observe.terminating import unless_released
+
+_REACHABLE = timedelta(seconds=30)
+"""Maximum time after which a ready pod is reachable by its name: as long as a cluster's DNS usually
+caches records."""
 
 
 def start_blocker(
@@ -128,8 +132,8 @@ def _is_permanent(problem: Problem, pods: Sequence[Manifest]) -> bool:
 
 
 def _lacked_worker(pod: Manifest, replica: Sequence[Manifest]) -> bool:
-    """Whether a pod is a leader whose last end was while one of its workers was away: a leader ends
-    again and again until they are back."""
+    """Whether a pod is a leader whose last end was while one of its workers was away, or not yet
+    reachable by its name: a leader may end again and again until they are back."""
     states = [
         state
         for status in container_statuses(pod)
@@ -137,9 +141,18 @@ def _lacked_worker(pod: Manifest, replica: Sequence[Manifest]) -> bool:
         for state in (status.get("state", {}), status.get("lastState", {}))
     ]
     ends = [state.get("terminated", {}).get("finishedAt") or "" for state in states]
-    ended = max(ends, default="")
-    workers = [each for each in replica if each is not pod]
-    return bool(ended) and any(
-        not is_ready(worker) or condition(worker, "Ready").get("lastTransitionTime", "") > ended
-        for worker in workers
+    last = max(ends, default="")
+    if not last:
+        return False
+    before = datetime.fromisoformat(last) - _REACHABLE
+    return any(
+        not is_ready(worker) or _is_ready_since(worker, before)
+        for worker in replica
+        if worker is not pod
     )
+
+
+def _is_ready_since(pod: Manifest, time: datetime) -> bool:
+    """Whether a ready pod was not ready before this time."""
+    since: str | None = condition(pod, "Ready").get("lastTransitionTime")
+    return since is not None and datetime.fromisoformat(since) >= time

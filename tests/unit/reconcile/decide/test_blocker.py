@@ -190,8 +190,10 @@ async def test_the_problem_of_a_worker_blocks_its_whole_group(
     ("worker_ready_at", "permanent"),
     [
         pytest.param(None, False, id="the worker is away"),
-        pytest.param("2026-01-01T00:00:20Z", False, id="it is back, and the leader in back-off"),
-        pytest.param("2026-01-01T00:00:05Z", True, id="it was there"),
+        pytest.param("2026-01-01T00:01:20Z", False, id="it is back, and the leader in back-off"),
+        pytest.param("2026-01-01T00:01:10Z", False, id="it was back in the same second"),
+        pytest.param("2026-01-01T00:00:41Z", False, id="its name did not yet resolve"),
+        pytest.param("2026-01-01T00:00:39Z", True, id="it was there"),
     ],
 )
 async def test_a_leader_that_ends_while_its_worker_is_away_blocks_for_a_time_only(
@@ -204,7 +206,7 @@ async def test_a_leader_that_ends_while_its_worker_is_away_blocks_for_a_time_onl
     if worker_ready_at:
         ready |= {"status": "True", "lastTransitionTime": worker_ready_at}
     crashed = terminated(
-        code=134, startedAt="2026-01-01T00:00:08Z", finishedAt="2026-01-01T00:00:10Z"
+        code=134, startedAt="2026-01-01T00:01:08Z", finishedAt="2026-01-01T00:01:10Z"
     )
     statuses = {
         "chat-replicas-0": llama_server(state=CRASH_LOOP, lastState=crashed, restartCount=2),
