@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from fake_cluster import FakeCluster, Place
-from operator_harness import FakeBalancers, FakeTime, Operator, roll_out
+from operator_harness import KEY, FakeBalancers, FakeTime, Operator, roll_out
+from scenarios import collect_garbage
 from slotkeeper.kube.cluster import ApiError, Conflict, Kind, Manifest, Unreachable
-from slotkeeper.kube.kinds import SERVICES
+from slotkeeper.kube.kinds import CHILDREN, SERVICES
 from slotkeeper.kube.objects import Key
 
 ERRORS = [
@@ -135,3 +138,25 @@ class Disturbance(ABC):
             self.operator.relist()
             # Longer than the maximum of each back-off.
             await self.run_for(310)
+
+
+class DisturbedServer(Disturbance):
+    """A cluster with one server and its operator."""
+
+    key = KEY
+
+    @override
+    def children(self) -> list[Place]:
+        return [place for place in self.cluster.objects if place[0] in CHILDREN]
+
+    @override
+    def collect_garbage(self) -> None:
+        self.free_name()
+        collect_garbage(self.cluster)
+
+    def free_name(self) -> None:
+        """Delete what took the name of the clients' Service."""
+        service = (SERVICES, *self.key)
+        found = self.cluster.objects.get(service)
+        if found and not found["metadata"]["ownerReferences"]:
+            self.cluster.remove(*service)

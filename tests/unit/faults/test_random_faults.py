@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from disturbance import Disturbance
-from fake_cluster import FakeCluster, Place
+from disturbance import DisturbedServer
+from fake_cluster import FakeCluster
 from operator_harness import (
     BALANCER_HOST,
     KEY,
@@ -21,7 +21,7 @@ from operator_harness import (
     demand_report,
     update_spec,
 )
-from scenarios import collect_garbage, delete_server, final_state, reconcile_until_stable
+from scenarios import delete_server, final_state, reconcile_until_stable
 from slotkeeper.kube.cluster import Kind
 from slotkeeper.kube.kinds import (
     CHILDREN,
@@ -59,10 +59,9 @@ SPECS: list[dict[str, Any]] = [
 ]
 
 
-class World(Disturbance):
+class World(DisturbedServer):
     """A cluster with one server and its operator, and what may happen to them."""
 
-    key = KEY
     kinds = KINDS
 
     @override
@@ -92,21 +91,6 @@ class World(Disturbance):
         if self.rng.random() < 0.8:
             report = demand_report(busy=self.rng.randint(0, 8), queued=self.rng.choice([0, 0, 3]))
             self.balancers.reports[BALANCER_HOST] = report
-
-    @override
-    def collect_garbage(self) -> None:
-        self._free_name()
-        collect_garbage(self.cluster)
-
-    def _free_name(self) -> None:
-        service = (SERVICES, KEY.namespace, KEY.name)
-        found = self.cluster.objects.get(service)
-        if found and not found["metadata"]["ownerReferences"]:
-            self.cluster.remove(*service)
-
-    @override
-    def children(self) -> list[Place]:
-        return [place for place in self.cluster.objects if place[0] in CHILDREN]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

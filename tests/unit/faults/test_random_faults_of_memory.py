@@ -13,17 +13,15 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from disturbance import Disturbance
-from fake_cluster import Place
+from disturbance import DisturbedServer
 from gpu_nodes import add_gpu_node
 from inspection_jobs import RECORD, inspections
 from operator_harness import KEY, apply_server, condition, pod_of, server_status, update_spec
 from pod_statuses import DOWNLOAD_IMAGE, terminated
 from prefetch_jobs import SUCCEEDED, failed
-from scenarios import collect_garbage
 from slotkeeper.api.conditions import rfc3339
 from slotkeeper.kube.cluster import Kind
-from slotkeeper.kube.kinds import CHILDREN, DEPLOYMENTS, JOBS, LLAMA_SERVERS, NODES, PODS, SERVICES
+from slotkeeper.kube.kinds import DEPLOYMENTS, JOBS, LLAMA_SERVERS, NODES, PODS
 
 SEEDS = range(40)
 STEPS = 20
@@ -52,10 +50,9 @@ REPORTS: list[tuple[Any, int]] = [
 ]
 
 
-class World(Disturbance):
+class World(DisturbedServer):
     """A cluster with one server, nodes with GPUs, and Jobs that report anything."""
 
-    key = KEY
     kinds = KINDS
 
     @override
@@ -106,21 +103,6 @@ class World(Disturbance):
     def remove_node(self) -> None:
         for name in list(self.cluster.by_name(NODES)):
             self.cluster.remove(NODES, "", name)
-
-    @override
-    def collect_garbage(self) -> None:
-        self.free_name()
-        collect_garbage(self.cluster)
-
-    def free_name(self) -> None:
-        """Delete what took the Service's name."""
-        found = self.cluster.objects.get((SERVICES, *KEY))
-        if found and not found["metadata"]["ownerReferences"]:
-            self.cluster.remove(SERVICES, *KEY)
-
-    @override
-    def children(self) -> list[Place]:
-        return [place for place in self.cluster.objects if place[0] in CHILDREN]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
