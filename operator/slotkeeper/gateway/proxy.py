@@ -5,7 +5,6 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.api_keys import ApiKeys
 from slotkeeper.edge.body_admission import BodyAdmission
 from slotkeeper.edge.cors import CorsPolicy
+from slotkeeper.edge.drain import wait_idle
 from slotkeeper.edge.error_format import OLLAMA_PREFIX
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import Route, route
@@ -447,9 +447,7 @@ class Gateway:
     async def drain(self, seconds: float) -> int:
         """Accept no new requests; wait for the others. Return the number of those that remain."""
         self.draining = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
+        await wait_idle(self._idle, seconds)
         return len(self.active) + len(self.batches.active) + self._bodies.reading
 
     async def close(self) -> None:

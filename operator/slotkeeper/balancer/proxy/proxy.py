@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from slotkeeper.api.blocker import StartBlocker
@@ -32,6 +31,7 @@ from slotkeeper.balancer.upstream.speculation import Speculation
 from slotkeeper.edge import cors
 from slotkeeper.edge.access_log import AccessLog
 from slotkeeper.edge.body_admission import BodyAdmission
+from slotkeeper.edge.drain import wait_idle
 from slotkeeper.edge.outcome import Outcome
 from slotkeeper.edge.routes import LOCAL, Route
 from slotkeeper.scheduling import (
@@ -479,9 +479,7 @@ class Proxy:
     async def drain(self, seconds: float) -> int:
         """Reject new requests; return how many are still active after at most `seconds`."""
         self.draining = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
+        await wait_idle(self._idle, seconds)
         return len(self.active)
 
     async def close(self) -> None:
