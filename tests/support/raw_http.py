@@ -26,14 +26,16 @@ class Response:
 
 
 class RawClient:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int
+    ) -> None:
         self.reader = reader
         self.writer = writer
-        self.port: int = writer.get_extra_info("peername")[1]
+        self.port = port
 
     @classmethod
     async def connect(cls, port: int, *, host: str = "127.0.0.1", limit: int = 2**20) -> Self:
-        return cls(*await asyncio.open_connection(host, port, limit=limit))
+        return cls(*await asyncio.open_connection(host, port, limit=limit), port)
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,6 +12,8 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     if "clock" in getattr(item, "fixturenames", ()):
         return {"stepped": SteppedLoop}
+    if item.get_closest_marker("uvloop"):
+        return {"uvloop": event_loops.UvLoop}
     return event_loops.pytest_asyncio_loop_factories()
 
 

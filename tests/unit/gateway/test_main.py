@@ -72,7 +72,7 @@ async def test_clients_are_served_with_tls(tmp_path: Path) -> None:
         context.check_hostname = False
         context.set_alpn_protocols(["h2", "http/1.1"])
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        async with RawClient(reader, writer) as client:
+        async with RawClient(reader, writer, port) as client:
             assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
             assert (await client.request(get("/health"))).status == 200
             body = b"x" * 1_000_000

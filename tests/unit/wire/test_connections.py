@@ -54,7 +54,7 @@ class Clients:
 
         before = state()
         streams = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(host, 0))
-        client = await self._stack.enter_async_context(RawClient(*streams))
+        client = await self._stack.enter_async_context(RawClient(*streams, self.port))
         await until(lambda: state() != before)
         if sent:
             before = state()

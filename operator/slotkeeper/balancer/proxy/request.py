@@ -23,8 +23,10 @@ from slotkeeper.wire.exchange import Exchange
 from slotkeeper.wire.framing import Framing
 from slotkeeper.wire.message import Headers, Response, ResponseHead
 
-_VISIBLE_SECONDS = 0.02
-"""From sending a small request until llama-server's /slots counts it."""
+_VISIBLE_SECONDS = 0.1
+"""From sending a small request until llama-server's /slots counts it, where the node's CPUs are busy.
+Usually it takes a millisecond. A shorter time than it takes would be an over-commit: a request that
+is aborted before it has begun, or that a leader leaves to the next one, would look completed."""
 _TOKENIZED_BYTES_PER_SECOND = 5e6
 """llama-server tokenizes a prompt before it occupies a slot."""
 
