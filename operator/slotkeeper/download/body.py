@@ -4,6 +4,7 @@ The HTTP library parses and copies each 64 KiB of a body, which takes as much CP
 A body whose length was announced needs no parser, and is read from the connection itself.
 """
 
+import socket
 from collections.abc import Callable, Iterator
 
 import httpcore
@@ -68,6 +69,7 @@ class _Reader:
         self, stream: httpcore.NetworkStream, clock: Callable[[], float], speed: MinimumSpeed
     ) -> None:
         self._stream = stream
+        self._socket = _socket(stream)
         self._clock = clock
         self._speed = speed
 
@@ -91,19 +93,40 @@ class _Reader:
         since = self._clock()
         while block and self._clock() - since < BLOCK_SECONDS:
             # With TLS, a read returns at most 16 KiB.
-            chunk = self._receive(len(block))
-            block[: len(chunk)] = chunk
-            block = block[len(chunk) :]
-            yield len(chunk)
-            self._speed.received(len(chunk))
+            size = self._receive(block)
+            block = block[size:]
+            yield size
+            self._speed.received(size)
 
-    def _receive(self, size: int) -> bytes:
+    def _receive(self, block: memoryview) -> int:
+        """Receive some bytes into `block`; return how many."""
         try:
-            chunk = self._stream.read(size, TIMEOUT.read)
-        except httpcore.TimeoutException as error:
+            size = self._receive_any(block)
+        except (httpcore.TimeoutException, TimeoutError) as error:
             raise httpx.ReadTimeout(str(error)) from error
-        except httpcore.NetworkError as error:
+        except (httpcore.NetworkError, OSError) as error:
             raise httpx.ReadError(str(error)) from error
-        if not chunk:
+        if not size:
             raise httpx.RemoteProtocolError("peer closed connection before the end of the body")
-        return chunk
+        return size
+
+    def _receive_any(self, block: memoryview) -> int:
+        # The library would allocate and copy each chunk, which costs as much as to receive it.
+        if self._socket is not None:
+            return self._socket.recv_into(block)
+        chunk = self._stream.read(len(block), TIMEOUT.read)
+        block[: len(chunk)] = chunk
+        return len(chunk)
+
+
+def _socket(stream: httpcore.NetworkStream) -> socket.socket | None:
+    """The connection's socket, which returns the bytes that `stream` would.
+
+    None where it would not: in TLS through a proxy with TLS, it returns what the proxy encrypted.
+    """
+    connection = stream.get_extra_info("socket")
+    tls = stream.get_extra_info("ssl_object")
+    if not isinstance(connection, socket.socket) or (tls is not None and tls is not connection):
+        return None
+    connection.settimeout(TIMEOUT.read)
+    return connection

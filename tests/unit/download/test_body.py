@@ -1,9 +1,13 @@
 """The body of a response is read from the connection, and is the same as without that."""
 
+import itertools
+import socket
 import ssl
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import httpcore
 import httpx
@@ -13,6 +17,7 @@ from typing_extensions import override
 from llamaservers import ROOT
 from model_host import ModelHost, Reply, chunked, content, endless, model_host
 from slotkeeper.api.problem_reasons import Reason
+from slotkeeper.download import body
 from slotkeeper.download.body import BLOCK_BYTES, blocks
 from slotkeeper.download.errors import DownloadError
 from slotkeeper.download.transfer import new_client
@@ -94,6 +99,82 @@ def test_errors_are_those_of_the_http_library_after_the_bytes(
     assert b"".join(received) == b"GGUFabc"
 
 
+class SocketConnection(Connection):
+    """Has a socket, and another state of TLS if `tls`; its own bytes are those of `chunks`."""
+
+    def __init__(self, peer: socket.socket, chunks: Iterator[bytes], *, tls: bool = False) -> None:
+        super().__init__(chunks, AssertionError("bytes were read through the library"))
+        self._extra = {"socket": peer, "ssl_object": object() if tls else None}
+
+    @override
+    def get_extra_info(self, info: str) -> Any:
+        return self._extra.get(info)
+
+
+@pytest.fixture
+def host_and_client() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        host, _ = listening.accept()
+    with host, client:
+        yield host, client
+
+
+def test_bytes_are_received_from_the_socket_itself(
+    host_and_client: tuple[socket.socket, socket.socket],
+) -> None:
+    host, client = host_and_client
+    received = blocks(response(SocketConnection(client, iter(())), length=4 + BLOCK_BYTES), fast())
+    assert next(received) == b"GGUF"
+
+    host.sendall(b"abcdef")
+    assert next(received) == b"abcdef"
+    host.sendall(b"g")
+    assert next(received) == b"g"
+
+
+def fast() -> Callable[[], float]:
+    """A clock with which each chunk is a block."""
+    times = itertools.count(step=0.3)
+    return lambda: next(times)
+
+
+def test_bytes_in_tls_in_tls_are_read_through_the_library(
+    host_and_client: tuple[socket.socket, socket.socket],
+) -> None:
+    host, client = host_and_client
+    host.sendall(b"encrypted by the proxy")
+    connection = SocketConnection(client, iter([b"ab", b"c"]), tls=True)
+    received: list[bytes] = []
+
+    with pytest.raises(AssertionError):
+        received.extend(map(bytes, blocks(response(connection), lambda: 0.0)))
+
+    assert b"".join(received) == b"GGUFabc"
+
+
+def test_a_silent_host_is_a_timeout(
+    host_and_client: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client = host_and_client
+    monkeypatch.setattr(body, "TIMEOUT", httpx.Timeout(0.01))
+
+    with pytest.raises(httpx.ReadTimeout):
+        list(blocks(response(SocketConnection(client, iter(()))), lambda: 0.0))
+
+
+def test_a_reset_connection_is_a_read_error(
+    host_and_client: tuple[socket.socket, socket.socket],
+) -> None:
+    host, client = host_and_client
+    host.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    host.close()
+
+    with pytest.raises(httpx.ReadError):
+        list(blocks(response(SocketConnection(client, iter(()))), lambda: 0.0))
+
+
 def test_bytes_of_a_slow_host_are_not_held_back_for_long() -> None:
     now = 0.0
 
@@ -103,11 +184,11 @@ def test_bytes_of_a_slow_host_are_not_held_back_for_long() -> None:
             now += 0.2
             yield bytes(1000)
 
-    body = blocks(response(Connection(slow(), OSError())), lambda: now)
-    next(body)
+    received = blocks(response(Connection(slow(), OSError())), lambda: now)
+    next(received)
 
-    assert len(next(body)) == 3000
-    assert len(next(body)) == 3000
+    assert len(next(received)) == 3000
+    assert len(next(received)) == 3000
 
 
 def test_a_host_that_sends_almost_nothing_is_given_up() -> None:
