@@ -11,6 +11,7 @@ BENCH := .venv/.bench
 BROWSER := .venv/.browser
 CLIENTS := .venv/clients/.installed
 OBJECT_STORE := .venv/object-store/.installed
+DOWNLOADER := .venv/download/.installed
 OTHER_GATEWAYS := build/bench-gateway/.installed
 EXTRAS := operator balancer download dev bench litellm llama-server llama-server-cuda llama-tests browser clients object-store model-sources real-model
 
@@ -237,8 +238,8 @@ bench-budget: $(BENCH) ## Compare the gateway's budget policy with LRU and the o
 	@$(BIN)/python -m bench.budget
 
 .PHONY: bench-download
-bench-download: $(BENCH) ## Compare the downloader with curl on loopback; tables in bench/results
-	@$(BIN)/python -m bench.download
+bench-download: $(BENCH) $(DOWNLOADER) ## Compare the downloader with curl on loopback; ARGS=its arguments; tables in bench/results
+	@$(BIN)/python -m bench.download --python .venv/download/bin/python $(ARGS)
 
 .PHONY: bench-prompts
 bench-prompts: $(BENCH) ## Compare restored prompts with computed ones; ARGS="--model FILE [--llama-server COMMAND]"; tables in bench/results
@@ -276,6 +277,13 @@ $(OBJECT_STORE): requirements/object-store.txt | $(INSTALLED)
 	@echo "installing the Python packages of requirements/object-store.txt into .venv/object-store"
 	@$(PYTHON) -m venv .venv/object-store
 	@.venv/object-store/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/object-store.txt
+	@touch $@
+
+# The packages of its image.
+$(DOWNLOADER): requirements/download.txt | $(INSTALLED)
+	@echo "installing the Python packages of requirements/download.txt into .venv/download"
+	@$(PYTHON) -m venv .venv/download
+	@.venv/download/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/download.txt
 	@touch $@
 
 $(BROWSER): requirements/browser.txt $(INSTALLED)

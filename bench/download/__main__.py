@@ -22,7 +22,9 @@ from bench.findings import Findings, Gate, Table, at_least, at_most, digits
 from bench.report import as_json, markdown
 from slotkeeper.llamacpp.gguf_layout import DEFAULT_ALIGNMENT
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench/results"
+OPERATOR = ROOT / "operator"
 TITLE = "Download benchmark"
 CURL, SLOTKEEPER = "curl", "slotkeeper download"
 VERIFIED_CURL, HASHED_CURL = "curl, then sha256sum", "curl, with tee to sha256sum"
@@ -54,13 +56,14 @@ def main(argv: Sequence[str]) -> int:
     size = (64 if arguments.quick else arguments.size) * MIB
     limited = size // 8
     rounds = 1 if arguments.quick else arguments.rounds
+    program = ("env", f"PYTHONPATH={OPERATOR}", arguments.python, "-m", "slotkeeper")
     with (
         tempfile.TemporaryDirectory(dir=arguments.folder) as name,
         _server(Path(name), size) as url,
     ):
         findings = [
-            _compare("fast", f"{url}/model.gguf", Path(name), size, rounds),
-            _compare("limited", f"{url}/limited/smaller.gguf", Path(name), limited, rounds),
+            _compare("fast", f"{url}/model.gguf", Path(name), size, rounds, program),
+            _compare("limited", f"{url}/limited/small.gguf", Path(name), limited, rounds, program),
         ]
     about = {
         "command": " ".join(["python -m bench.download", *argv]),
@@ -77,10 +80,12 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _compare(name: str, url: str, folder: Path, size: int, rounds: int) -> Findings:
+def _compare(
+    name: str, url: str, folder: Path, size: int, rounds: int, program: Sequence[str]
+) -> Findings:
     """Measure all systems, one after the other in each round."""
     target = folder / "target.gguf"
-    download = (sys.executable, "-m", "slotkeeper", "download", "--log-level", "WARNING")
+    download = (*program, "download", "--log-level", "WARNING")
     curl = ("curl", "--silent", "--fail", "--output", str(target), url)
     commands: dict[str, Sequence[Sequence[str]]] = {
         CURL: [curl],
@@ -159,7 +164,7 @@ def _server(folder: Path, size: int) -> Iterator[str]:
     port = random.randrange(20_000, 30_000)
     (folder / "served").mkdir()
     write_model(folder / "served/model.gguf", size)
-    write_model(folder / "served/smaller.gguf", size // 8)
+    write_model(folder / "served/small.gguf", size // 8)
     config = folder / "nginx.conf"
     config.write_text(NGINX.format(folder=folder, port=port, limit=LIMIT_BYTES))
     folder.chmod(0o755)
@@ -195,6 +200,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="smoke test: 64 MiB, one round")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--size", type=int, default=2048, help="in MiB; default: %(default)s")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        metavar="PATH",
+        help="the interpreter that runs slotkeeper (default: this one, which has more packages "
+        "than the image, and starts slower)",
+    )
     parser.add_argument(
         "--folder", type=Path, help="where the files are written (default: that of temporary files)"
     )
