@@ -24,9 +24,9 @@ from slotkeeper.wire.framing import Framing
 from slotkeeper.wire.message import Headers, Response, ResponseHead
 
 _VISIBLE_SECONDS = 0.1
-"""From sending a small request until llama-server's /slots counts it, where the node's CPUs are busy.
-Usually it takes a millisecond. A shorter time than it takes would be an over-commit: a request that
-is aborted before it has begun, or that a leader leaves to the next one, would look completed."""
+"""From sending a small request until llama-server's /slots counts it, on a busy node; usually it
+takes a millisecond. If it took longer than this, a request that is aborted before it has begun,
+or that a leader leaves to the next one, would look completed, and its slot would be used twice."""
 _TOKENIZED_BYTES_PER_SECOND = 5e6
 """llama-server tokenizes a prompt before it occupies a slot."""
 
