@@ -36,6 +36,8 @@ def test_restarting_the_balancers(server: Server) -> None:
 
     server.kubectl("rollout", "restart", balancer)
     server.kubectl("rollout", "status", balancer, "--timeout=120s")
+    # The rollout is complete before the last of the old ones has handed over.
+    server.kubectl("wait", "--for=delete", f"pod/{before}", "--timeout=120s")
 
     assert _leader(server) not in {"", before}
 
