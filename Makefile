@@ -273,29 +273,19 @@ $(INSTALLED): requirements/dev.txt pyproject.toml | python
 	@$(BIN)/pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(OBJECT_STORE): requirements/object-store.txt | $(INSTALLED)
-	@echo "installing the Python packages of requirements/object-store.txt into .venv/object-store"
-	@$(PYTHON) -m venv .venv/object-store
-	@.venv/object-store/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/object-store.txt
+# Environments of their own: of packages in other versions than in requirements/dev.txt, or of those of
+# an image alone.
+$(OBJECT_STORE) $(DOWNLOADER) $(CLIENTS): .venv/%/.installed: requirements/%.txt | $(INSTALLED)
+	@echo "installing the Python packages of $< into .venv/$*"
+	@$(PYTHON) -m venv .venv/$*
+	@.venv/$*/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement $<
 	@touch $@
 
-# The packages of its image.
-$(DOWNLOADER): requirements/download.txt | $(INSTALLED)
-	@echo "installing the Python packages of requirements/download.txt into .venv/download"
-	@$(PYTHON) -m venv .venv/download
-	@.venv/download/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/download.txt
-	@touch $@
+$(CLIENTS): $(INSTALLED)
 
 $(BROWSER): requirements/browser.txt $(INSTALLED)
 	@echo "installing the Python packages of requirements/browser.txt into .venv"
 	@$(BIN)/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/browser.txt
-	@touch $@
-
-# An environment of their own: they require other versions of packages of requirements/dev.txt.
-$(CLIENTS): requirements/clients.txt $(INSTALLED)
-	@echo "installing the Python packages of requirements/clients.txt into .venv/clients"
-	@$(PYTHON) -m venv .venv/clients
-	@.venv/clients/bin/pip install $(PIP_FLAGS) --require-hashes --no-deps --requirement requirements/clients.txt
 	@touch $@
 
 $(BENCH): requirements/bench.txt $(INSTALLED)

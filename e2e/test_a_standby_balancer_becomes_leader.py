@@ -37,8 +37,8 @@ def test_a_standby_becomes_leader_after_a_balancer_is_killed(server: Server) -> 
 def _is_refused(result: dict[str, Any]) -> bool:
     """Whether a new connection failed, which clients can retry.
 
-    Until the balancer's endpoint is removed from the Service, they are refused; the kernel accepts
-    those that arrive while its process ends, and resets them.
+    Until the balancer's endpoint is removed from the Service, connections to it are refused. While
+    its process ends, the kernel may first accept a connection, and then reset it.
     """
     at_once = result["status"] == 0 and result["seconds"] < 0.5
     return "ConnectError" in result["error"] or at_once

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from shell_program import program
 from slotkeeper.desired.llama_container import DRAIN_SCRIPT
 
 BUSY = '[{"id":0,"is_processing":false},{"id":1,"is_processing":true}]'
@@ -29,11 +30,6 @@ def drain(folder: Path, *responses: tuple[str, int]) -> list[str]:
         stderr=subprocess.DEVNULL,
     )
     return (folder / "calls").read_text().splitlines()
-
-
-def program(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
 
 
 def test_it_ends_once_no_slot_is_busy(tmp_path: Path) -> None:

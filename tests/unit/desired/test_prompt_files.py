@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llamaservers import DOWNLOADS, IMAGES, UID, server
+from shell_program import program
 from slotkeeper.desired import prompt_files, prompt_volume, replicas
 from slotkeeper.desired.download_settings import NO_SETTINGS
 from slotkeeper.desired.llama_container import DRAIN_AND_SAVE_SCRIPT
@@ -123,9 +124,7 @@ def test_the_folder_on_a_claim_is_created_by_the_user_of_the_pod(tmp_path: Path)
     on_node = container(pod(promptCache={"node": True}), "prepare-prompt-files")
     assert on_node["command"][:2] == ["slotkeeper", "prompt-files"]
 
-    program = tmp_path / "slotkeeper"
-    program.write_text('#!/bin/sh\necho "$@"\n')
-    program.chmod(0o755)
+    program(tmp_path / "slotkeeper", 'echo "$@"')
     command = [each.replace("/prompt-files/", f"{tmp_path}/") for each in prepare["command"]]
     for _ in range(2):
         run = subprocess.run(
@@ -259,13 +258,9 @@ def test_the_prompts_are_saved_within_the_grace_period() -> None:
 
 def drained(folder: Path, slots: str, status: int) -> list[str]:
     """Run the script with this response of /slots; return the URLs that it requested."""
-    script = f'#!/bin/sh\nfor url; do :; done\necho "$url" >>calls\nprintf "%s" \'{slots}\'\n'
-    curl = folder / "curl"
-    curl.write_text(f"{script}exit {status}\n")
-    curl.chmod(0o755)
-    sleep = folder / "sleep"
-    sleep.write_text("#!/bin/sh\n")
-    sleep.chmod(0o755)
+    script = f'for url; do :; done\necho "$url" >>calls\nprintf "%s" \'{slots}\'\n'
+    program(folder / "curl", f"{script}exit {status}")
+    program(folder / "sleep", "")
     run = subprocess.run(
         ["/bin/sh", "-c", DRAIN_AND_SAVE_SCRIPT],
         cwd=folder,

@@ -10,6 +10,7 @@ import pytest
 
 from kubernetes_expansion import expanded
 from llamaservers import IMAGES, server
+from shell_program import program
 from slotkeeper.desired.manifests import manifests
 
 MINUTE = 60
@@ -64,16 +65,10 @@ def write(path: Path, minutes_ago: float) -> None:
     os.utime(path, (written, written))
 
 
-def program(folder: Path, name: str, script: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
 def start(folder: Path, rpc_server: str = START, sleep: str = "exit 1") -> list[str]:
     """Start a worker with these programs; return the lines that rpc-server prints."""
-    program(folder, "ggml-rpc-server", rpc_server)
-    program(folder, "sleep", sleep)
+    program(folder / "ggml-rpc-server", rpc_server)
+    program(folder / "sleep", sleep)
     environment = {"LLAMA_CACHE": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
     worker, _ = pods({})
     script = expanded(worker["containers"][0]["command"][2], {})
@@ -100,7 +95,7 @@ def test_the_first_start_has_an_empty_cache(tmp_path: Path) -> None:
 
 def test_no_file_is_kept_in_an_image_without_find(folder: Path) -> None:
     write(folder / "complete", 2)
-    program(folder, "find", "exit 127")
+    program(folder / "find", "exit 127")
 
     assert start(folder) == ["--port 1 --cache"]
 
@@ -116,7 +111,7 @@ def test_files_are_complete_once_none_has_been_written_for_minutes(
     # While rpc-server runs, it receives a tensor, and the next minute passes.
     received = f'mkdir -p "{tmp_path}/rpc"; cp -p "{tmp_path}/tensor" "{tmp_path}/rpc/tensor"'
     write(tmp_path / "tensor", minutes)
-    program(tmp_path, "wait-for", f'until [ -e "{tmp_path}/$1" ]; do :; done')
+    program(tmp_path / "wait-for", f'until [ -e "{tmp_path}/$1" ]; do :; done')
     rpc_server = f'{received}; touch "{tmp_path}/received"; wait-for passed'
     sleep = (
         f'[ ! -e "{tmp_path}/second" ] || {{ touch "{tmp_path}/passed"; exit 1; }}; '

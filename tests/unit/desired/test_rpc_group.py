@@ -9,6 +9,7 @@ import pytest
 
 from kubernetes_expansion import expanded
 from llamaservers import IMAGES, server
+from shell_program import program
 from slotkeeper.api.server import LlamaServer
 from slotkeeper.desired.manifests import manifests
 from slotkeeper.desired.rpc_group import LEAVE_SCRIPT, LISTENS_SCRIPT, WAIT_SCRIPT, WORK_SCRIPT
@@ -269,9 +270,7 @@ def run(script: str, folder: Path, connections: str) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize("name", ["ggml-rpc-server", "rpc-server"])
 def test_a_worker_ends_on_sigterm(tmp_path: Path, name: str) -> None:
-    program = tmp_path / name
-    program.write_text('#!/bin/sh\necho "$@"\nexec tail -f /dev/null\n')
-    program.chmod(0o755)
+    program(tmp_path / name, 'echo "$@"\nexec tail -f /dev/null')
     script = WORK_SCRIPT.replace("/app", str(tmp_path))
 
     command = ["sh", "-c", script, "rpc-server", "--port", "1"]
@@ -286,9 +285,7 @@ def test_a_worker_ends_on_sigterm(tmp_path: Path, name: str) -> None:
 
 
 def test_a_worker_exits_with_the_status_of_its_program(tmp_path: Path) -> None:
-    program = tmp_path / "rpc-server"
-    program.write_text("#!/bin/sh\nexit 7\n")
-    program.chmod(0o755)
+    program(tmp_path / "rpc-server", "exit 7")
     script = WORK_SCRIPT.replace("/app", str(tmp_path))
 
     assert subprocess.run(["sh", "-c", script, "rpc-server"], check=False).returncode == 7
@@ -309,18 +306,12 @@ def leader(tmp_path: Path) -> list[str]:
     spec = leaders(**TWO)["spec"]["template"]["spec"]["containers"][0]
     replica = {"SLOTKEEPER_REPLICA": "3"}
     shell, *command = [expanded(each, replica) for each in spec["command"]]
-    program(tmp_path, "llama-server", 'echo "$@"')
-    program(tmp_path, "getent", f'echo "$2" >>"{tmp_path}/resolved"')
-    program(tmp_path, "timeout", 'echo "$5"; shift; exec "$@"')
-    program(tmp_path, "bash", "")
-    program(tmp_path, "sleep", "")
+    program(tmp_path / "llama-server", 'echo "$@"')
+    program(tmp_path / "getent", f'echo "$2" >>"{tmp_path}/resolved"')
+    program(tmp_path / "timeout", 'echo "$5"; shift; exec "$@"')
+    program(tmp_path / "bash", "")
+    program(tmp_path / "sleep", "")
     return [shutil.which(shell) or shell, *command, "--model", "$x"]
-
-
-def program(folder: Path, name: str, script: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
 
 
 def lead(leader: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -343,10 +334,10 @@ def test_a_leader_starts_once_it_reaches_its_workers(leader: list[str], tmp_path
 
 def test_a_leader_waits_for_workers_that_are_away(leader: list[str], tmp_path: Path) -> None:
     # Its name does not resolve, then it is that of a worker that has ended, then it is ready.
-    program(tmp_path, "getent", f'[ -e "{tmp_path}/one" ]')
-    program(tmp_path, "bash", f'[ -e "{tmp_path}/two" ]')
+    program(tmp_path / "getent", f'[ -e "{tmp_path}/one" ]')
+    program(tmp_path / "bash", f'[ -e "{tmp_path}/two" ]')
     one, two = tmp_path / "one", tmp_path / "two"
-    program(tmp_path, "sleep", f': >"{two}"; [ -e "{one}" ] || {{ : >"{one}"; /bin/rm "{two}"; }}')
+    program(tmp_path / "sleep", f': >"{two}"; [ -e "{one}" ] || {{ : >"{one}"; /bin/rm "{two}"; }}')
 
     assert lead(leader, tmp_path).stdout.splitlines() == [
         f"waits for {HOSTS[0]}",
@@ -358,7 +349,7 @@ def test_a_leader_waits_for_workers_that_are_away(leader: list[str], tmp_path: P
 def test_llama_server_reports_workers_that_accept_no_connection(
     leader: list[str], tmp_path: Path
 ) -> None:
-    program(tmp_path, "bash", "exit 1")
+    program(tmp_path / "bash", "exit 1")
 
     lines = lead(leader, tmp_path).stdout.splitlines()
 
@@ -384,7 +375,7 @@ def test_an_image_without_llama_server_on_its_path_reports_it(
 
 
 def test_a_leader_that_waits_ends_on_sigterm(leader: list[str], tmp_path: Path) -> None:
-    program(tmp_path, "getent", "exit 2")
+    program(tmp_path / "getent", "exit 2")
 
     with subprocess.Popen(
         leader, stdout=subprocess.PIPE, text=True, env={"PATH": str(tmp_path)}
